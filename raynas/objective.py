@@ -1,0 +1,118 @@
+"""What a search is judged by: objectives, constraints, dominance and the Pareto front."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from raynas.errors import UserError
+
+Metrics = Mapping[str, float]
+Array = np.ndarray[Any, np.dtype[np.float64]]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+
+# Metrics with one sensible direction, and their units: for these, `accuracy` alone says enough.
+KNOWN: dict[str, tuple[Literal["min", "max"], str]] = {
+    "accuracy": ("max", "1"),
+    "loss": ("min", "nat"),
+    "params": ("min", "1"),
+    "flops": ("min", "1"),  # two per multiply-add, for one image
+    "train_seconds": ("min", "s"),
+}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A measured quantity, the way it should go, and its unit ('1' if it has none)."""
+
+    name: str
+    direction: Literal["min", "max"]
+    unit: str = "1"
+
+    @classmethod
+    def parse(cls, text: str) -> Objective:
+        """Reads `accuracy:max`; the direction may be left out of a metric in `KNOWN`."""
+        name, _, direction = text.partition(":")
+        known, unit = KNOWN.get(name, ("", "1"))
+        direction = direction or known
+        if not name or direction not in ("min", "max"):
+            raise UserError(
+                f"expected an objective such as accuracy:max or params:min; got {text!r}."
+            )
+        return cls(name, direction, unit)  # type: ignore[arg-type]  # checked above
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.direction}"
+
+    def loss(self, value: float) -> float:
+        """The value, turned so that smaller is better: the only place that knows directions."""
+        return value if self.direction == "min" else -value
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A bound on a metric: `max_params: 50000` or `min_accuracy: 0.9`."""
+
+    metric: str
+    sense: Literal["min", "max"]
+    bound: float
+
+    def holds(self, metrics: Metrics) -> bool:
+        """Whether the metric, if it is known yet, keeps the bound."""
+        return metrics.get(self.metric) is None or self.excess(metrics) <= 0
+
+    def excess(self, metrics: Metrics) -> float:
+        """How far the metric is beyond the bound, in its unit; negative when it holds."""
+        gap = metrics[self.metric] - self.bound
+        return gap if self.sense == "max" else -gap
+
+    def __str__(self) -> str:
+        return f"{self.sense}_{self.metric}={self.bound:g}"
+
+
+def losses(objectives: Sequence[Objective], metrics: Metrics) -> tuple[float, ...]:
+    """One number per objective, smaller is better."""
+    return tuple(o.loss(metrics[o.name]) for o in objectives)
+
+
+def pareto_front(points: Array) -> Mask:
+    """Marks the points that no other point dominates.
+
+    Args:
+        points: losses `[N, M]`, smaller is better; rows with NaN are never on the front.
+
+    Returns:
+        bool `[N]`; of equal points, all or none. O(N log N) for up to two objectives, O(N F) for
+        a front of F points otherwise.
+    """
+    points = np.asarray(points, dtype=float)
+    front = np.zeros(len(points), dtype=bool)
+    alive = np.flatnonzero(~np.isnan(points).any(axis=1))
+    if points.shape[1] == 2:
+        order = alive[np.lexsort(points[alive].T[::-1])]  # by the first objective, then the second
+        x, y = points[order].T
+        best_before = np.minimum.accumulate(np.concatenate([[np.inf], y]))[:-1]
+        first = np.searchsorted(x, x)  # of equal x only the lowest y, and its equals, can stay
+        front[order[(y < best_before[first]) & (y == y[first])]] = True
+        return front
+    while len(alive):
+        best = points[alive[np.argmin(points[alive].sum(axis=1))]]
+        same = (points[alive] == best).all(axis=1)
+        front[alive[same]] = True
+        alive = alive[(points[alive] < best).any(axis=1)]
+    return front
+
+
+def ranks(points: Array) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Non-domination rank of each row of `[N, M]` losses: 0 on the front, 1 on the next..."""
+    rank = np.full(len(points), len(points), dtype=np.int64)
+    left = np.flatnonzero(~np.isnan(points).any(axis=1))
+    level = 0
+    while len(left):
+        front = pareto_front(points[left])
+        rank[left[front]] = level
+        left, level = left[~front], level + 1
+    return rank

@@ -1,0 +1,281 @@
+"""The data flow of a search, in one place: ask -> evaluate -> tell -> record.
+
+Both drivers use it: `run_local` below in one process, `raynas.tune` on a cluster.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from raynas.architecture import Architecture
+from raynas.errors import UserError
+from raynas.objective import Constraint, Metrics, Objective
+from raynas.space import Space
+from raynas.strategies.base import Strategy
+from raynas.trial import Candidate, Job, Proposal, Reason, Trial, problem_with
+
+ASKS = 200  # designs that a strategy may propose in a row that no constraint lets pass
+STEPS = 300  # mutations of the least bad of them towards the bounds, after that
+
+
+class NoFeasibleDesign(UserError):
+    """No design that keeps the constraints was found in a bounded number of tries."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an evaluation may use.
+
+    Attributes:
+        seed: of everything random in it.
+        cpus: processors it was given (threads to use).
+        device: `cpu`, `cuda`, or `auto`: CUDA where there is some.
+    """
+
+    seed: int
+    cpus: int = 1
+    device: str = "auto"
+
+
+class Evaluator(Protocol):
+    """Measures architectures.
+
+    Attributes:
+        metrics: the names it reports; None if only running it can tell.
+        epochs: how many readings a full evaluation has.
+        split: a short hash of the training, validation and test examples.
+    """
+
+    metrics: frozenset[str] | None
+    epochs: int
+    split: str
+
+    def costs(self, architecture: Architecture) -> Metrics:
+        """What is known of a design before training it (`params`, `flops`)."""
+        ...
+
+    def evaluate(
+        self, architecture: Architecture, context: Context
+    ) -> Generator[Metrics, None, Any]:
+        """Yields readings, one mapping per epoch; returns the weights (safetensors bytes) or None."""
+        ...
+
+
+class Archive(Protocol):
+    """Where a session records. Both calls return only when the record would survive a crash."""
+
+    def propose(self, job: Job) -> None: ...
+
+    def record(self, trial: Trial, weights: bytes | None = None) -> None:
+        """Keeps a trial; a number that is already kept is left as it was."""
+        ...
+
+    def wants_weights(self, trial: Trial) -> bool:
+        """Whether the trial would stand on the Pareto front, so that its weights are kept."""
+        ...
+
+
+@dataclass
+class Session:
+    """A search: hands out numbered jobs and learns from their trials.
+
+    Attributes:
+        costs: measures what constraints may speak about before a design is trained.
+        learned: how many trials of each status it has been told.
+    """
+
+    space: Space
+    strategy: Strategy
+    objectives: tuple[Objective, ...]
+    archive: Archive
+    costs: Callable[[Architecture], Metrics]
+    constraints: tuple[Constraint, ...] = ()
+    seed: int = 0
+    learned: dict[str, int] = field(default_factory=dict)
+    running: dict[int, Job] = field(default_factory=dict)
+    _next: int = 0
+    _unfinished: deque[Job] = field(default_factory=deque)
+    _reasons: dict[int, Reason] = field(default_factory=dict)
+
+    def ask(self) -> Job:
+        """Returns the next job; designs that break a constraint are recorded and passed over.
+
+        Raises:
+            SpaceExhausted: the strategy has nothing left to propose.
+            NoFeasibleDesign: every try broke a constraint.
+        """
+        refused: list[Job] = []
+        while len(refused) < ASKS:
+            job = self._unfinished.popleft() if self._unfinished else self._propose()
+            broken = self._broken(job.costs)
+            if not broken:
+                self.running[job.number] = job
+                return job
+            refused.append(job)
+            error = "; ".join(_breach(c, job.costs) for c in broken)
+            self.tell(Trial(job.number, job.architecture, "infeasible", job.costs, error=error))
+        job = self._descend(min(refused, key=lambda j: self._excess(j.costs)))
+        self.running[job.number] = job
+        return job
+
+    def tell(self, trial: Trial, recorded: bool = False) -> None:
+        """Records a trial (unless that is done), then lets the strategy learn from it."""
+        if not recorded:
+            self.archive.record(trial)
+        self._learn(trial)
+
+    def resume(self, jobs: Iterable[Job], trials: Iterable[Trial]) -> None:
+        """Replays an archive; jobs without a trial will be handed out again first."""
+        by_number = {job.number: job for job in jobs}
+        self._reasons = {number: job.proposal.reason for number, job in by_number.items()}
+        for trial in trials:
+            self._learn(trial)
+            by_number.pop(trial.number, None)
+        self._unfinished.extend(by_number.values())
+        self._next = max([self._next, *(number + 1 for number in by_number)])
+
+    def _learn(self, trial: Trial) -> None:
+        self.running.pop(trial.number, None)
+        self.learned[trial.status] = self.learned.get(trial.status, 0) + 1
+        self._next = max(self._next, trial.number + 1)
+        reason = self._reasons.pop(trial.number, None)
+        self.strategy.tell(replace(trial.for_strategy(), reason=reason))
+
+    def _propose(self) -> Job:
+        rng = np.random.default_rng((self.seed, self._next))
+        pending = [job.architecture for job in self.running.values()]
+        proposal = self.strategy.ask(rng, pending)
+        self.space.check(proposal.architecture)
+        return self._number(proposal, self.costs(proposal.architecture))
+
+    def _number(self, proposal: Proposal, costs: Metrics) -> Job:
+        seed = int(np.random.default_rng((self.seed, self._next, 1)).integers(2**31))
+        job = Job(self._next, proposal, seed, costs, at=time.time())
+        self.archive.propose(job)
+        self._next += 1
+        self._reasons[job.number] = proposal.reason
+        return job
+
+    def _broken(self, costs: Metrics) -> list[Constraint]:
+        return [c for c in self.constraints if not c.holds(costs)]
+
+    def _excess(self, costs: Metrics) -> float:
+        return sum(c.excess(costs) / max(abs(c.bound), 1.0) for c in self._broken(costs))
+
+    def _descend(self, start: Job) -> Job:
+        """Walks from a refused design towards the bounds, or says how near one can come."""
+        rng = np.random.default_rng((self.seed, self._next, 2))
+        best, costs = start.architecture, start.costs
+        for _ in range(STEPS):
+            other = self.space.mutate(best, rng)
+            measured = self.costs(other)
+            if self._excess(measured) <= self._excess(costs):
+                best, costs = other, measured
+            if not self._broken(costs):
+                note = f"{ASKS} designs in a row broke a constraint: changed trial {start.number} until it kept them"
+                refused = Candidate(str(start.architecture), None, "constraint")
+                return self._number(
+                    Proposal(best, Reason("derived", note, (start.number,)), (refused,)), costs
+                )
+        breach = "; ".join(_breach(c, costs) for c in self._broken(costs))
+        raise NoFeasibleDesign(
+            f"no design of the space {self.space.name!r} that keeps {', '.join(map(str, self.constraints))} "
+            f"was found in {ASKS + STEPS} tries. The nearest has {breach}: {best}. "
+            "Loosen the bound at least that far, or search another space."
+        )
+
+
+def carry_out(
+    job: Job,
+    evaluator: Evaluator,
+    objectives: Sequence[Objective],
+    context: Context,
+    timeout: float | None = None,
+) -> Iterator[tuple[Trial, Any]]:
+    """Evaluates a job, epoch by epoch; never raises for what the evaluation does wrong.
+
+    Yields:
+        (the trial as it would be if it were stopped now, None) after each epoch, and at last
+        (the finished or failed trial, the trained weights or None).
+    """
+    started, clock = time.time(), time.monotonic()
+    curve: list[Metrics] = []
+    metrics: dict[str, float] = dict(job.costs)
+
+    def trial(status: Any, error: str | None = None) -> Trial:
+        return Trial(
+            job.number,
+            job.architecture,
+            status,
+            dict(metrics),
+            fidelity=len(curve),
+            curve=tuple(curve),
+            purpose=job.purpose,
+            seed=job.seed,
+            split=evaluator.split,
+            started_at=started,
+            seconds=time.monotonic() - clock,
+            device=context.device,
+            error=error,
+        )
+
+    readings = evaluator.evaluate(job.architecture, context)
+    try:
+        while True:
+            reading = next(readings)
+            curve.append(reading)
+            metrics.update(reading)
+            if error := problem_with(objectives, metrics):
+                yield trial("failed", error), None
+                return
+            if timeout is not None and time.monotonic() - clock > timeout:
+                yield trial("failed", f"ran past the limit of {timeout:g} s per trial"), None
+                return
+            yield trial("stopped_early"), None
+    except StopIteration as end:
+        error = problem_with(objectives, metrics)
+        yield (trial("failed", error), None) if error else (trial("finished"), end.value)
+    except Exception as error:
+        yield trial("failed", describe(error)), None
+
+
+def describe(error: BaseException) -> str:
+    """An exception as text: its type and message first, then where it arose."""
+    where = traceback.format_tb(error.__traceback__)
+    return f"{type(error).__name__}: {error}"[:2000] + "\n" + "".join(where[-4:])[-2000:]
+
+
+def run_local(
+    session: Session, evaluator: Evaluator, trials: int, context: Context, deadline: float = np.inf
+) -> None:
+    """Carries out up to `trials` jobs one after another in this process.
+
+    An interrupt loses only the job that is running; `deadline` (time.monotonic) stops it early.
+    """
+    for _ in range(trials):
+        if time.monotonic() >= deadline:
+            return
+        job = session.ask()
+        last: Trial | None = None
+        weights = None
+        for last, weights in carry_out(
+            job, evaluator, session.objectives, replace(context, seed=job.seed)
+        ):
+            if time.monotonic() >= deadline:
+                break
+        assert last is not None  # carry_out always yields a last trial
+        keep = weights if weights is not None and session.archive.wants_weights(last) else None
+        session.archive.record(last, keep)
+        session.tell(last, recorded=True)
+
+
+def _breach(constraint: Constraint, costs: Metrics) -> str:
+    sign = ">" if constraint.sense == "max" else "<"
+    return f"{constraint.metric} {costs[constraint.metric]:,.0f} {sign} {constraint.bound:,.0f}"

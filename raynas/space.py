@@ -1,0 +1,346 @@
+"""Search spaces as plain, immutable data (no torch, no ray).
+
+A space is a forest of decisions: a decision may depend on one earlier decision (`when`), so
+sizes are exact products and sums, and every operation below walks the decisions once, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from raynas.architecture import (
+    Architecture,
+    Decision,
+    InvalidArchitecture,
+    InvalidSpace,
+    Option,
+    option_text,
+)
+from raynas.errors import unknown
+
+Pick = Callable[[Decision], Option]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A finite set of architectures, described by decisions.
+
+    Attributes:
+        name: also the first word of its architectures' texts.
+        decisions: in the order in which they are answered; `when` looks only backwards.
+        canonical: maps an architecture to one text shared by all that compute the same network
+            with the same parameters, so that nothing is evaluated twice; None means that every
+            architecture is a network of its own.
+    """
+
+    name: str
+    decisions: tuple[Decision, ...]
+    canonical: Callable[[Architecture], str] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "decisions", tuple(self.decisions))
+        earlier: dict[str, Decision] = {}
+        for decision in self.decisions:
+            if decision.name in earlier:
+                raise InvalidSpace(f"{self.name}: two decisions are named {decision.name!r}.")
+            if decision.when is not None:
+                parent, options = decision.when
+                if parent not in earlier or not options <= set(earlier[parent].options):
+                    raise InvalidSpace(
+                        f"{self.name}.{decision.name}: `when` must name an earlier decision and "
+                        f"some of its options; got {parent!r}, {sorted(options, key=str)}."
+                    )
+            earlier[decision.name] = decision
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Decision]:
+        """Decision name -> decision."""
+        return {d.name: d for d in self.decisions}
+
+    @cached_property
+    def size(self) -> int:
+        """How many distinct architectures there are (active assignments), exactly."""
+        below: dict[str, list[Decision]] = {}
+        for d in self.decisions:
+            below.setdefault(d.when[0] if d.when else "", []).append(d)
+
+        def count(d: Decision) -> int:
+            total = 0
+            for option in d.options:
+                ways = 1
+                for child in below.get(d.name, []):
+                    if child.when and option in child.when[1]:
+                        ways *= count(child)
+                total += ways
+            return total
+
+        size = 1
+        for root in below.get("", []):
+            size *= count(root)
+        return size
+
+    def build(self, pick: Pick) -> Architecture:
+        """Answers every active decision by `pick`, in order."""
+        chosen: dict[str, Option] = {}
+        for d in self.decisions:
+            if _active(d, chosen):
+                chosen[d.name] = pick(d)
+        return Architecture(self.name, tuple(chosen.items()))
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """Draws each active decision uniformly from its options.
+
+        Uniform per decision, not over assignments: of those, nearly all would be the deepest.
+        """
+        return self.build(lambda d: d.options[rng.integers(len(d.options))])
+
+    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+        """Changes one active decision; what becomes active by it is sampled, the rest stays.
+
+        A decision that others depend on (a depth, a switch) is taken in a quarter of the cases,
+        so that parts are added and removed also where decisions within parts abound. An ordered
+        decision moves k ranks with weight 2^-k.
+        """
+        open_ = [self.by_name[n] for n, _ in architecture.choices]
+        open_ = [d for d in open_ if len(d.options) > 1]
+        if not open_:
+            return architecture
+        parents = {d.when[0] for d in self.decisions if d.when}
+        structural = [d for d in open_ if d.name in parents]
+        within = [d for d in open_ if d.name not in parents]
+        take_structural = structural and (not within or rng.random() < 0.25)
+        pool = structural if take_structural else within
+        changed = pool[rng.integers(len(pool))]
+        others = [o for o in changed.options if o != architecture[changed.name]]
+        weights = np.ones(len(others))
+        if changed.ordered:
+            rank = changed.options.index(architecture[changed.name])
+            weights = np.array([0.5 ** abs(changed.options.index(o) - rank) for o in others])
+        new = others[rng.choice(len(others), p=weights / weights.sum())]
+
+        def pick(d: Decision) -> Option:
+            if d is changed:
+                return new
+            if d.name in architecture.options:
+                return architecture[d.name]
+            return d.options[rng.integers(len(d.options))]
+
+        return self.build(pick)
+
+    def crossover(self, a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
+        """Takes each layer whole from one of the two, so that what fits together stays so.
+
+        Decisions that neither parent answers are sampled.
+        """
+        source: dict[str, tuple[Architecture, Architecture]] = {}
+
+        def pick(d: Decision) -> Option:
+            if d.layer not in source or not d.layer:
+                source[d.layer] = (a, b) if rng.random() < 0.5 else (b, a)
+            for parent in source[d.layer]:
+                if d.name in parent.options:
+                    return parent[d.name]
+            return d.options[rng.integers(len(d.options))]
+
+        return self.build(pick)
+
+    def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
+        """Yields every architecture one edit away.
+
+        Two architectures are neighbours if they differ in one decision that both answer, and
+        what only one of them answers stands at its first option: a symmetric relation.
+        """
+        for changed, old in architecture.choices:
+            for new in self.by_name[changed].options:
+                if new == old:
+                    continue
+
+                def pick(d: Decision, changed: str = changed, new: Option = new) -> Option:
+                    return (
+                        new if d.name == changed else architecture.options.get(d.name, d.options[0])
+                    )
+
+                other = self.build(pick)
+                lost = architecture.options.keys() - other.options.keys()
+                if all(architecture[n] == self.by_name[n].options[0] for n in lost):
+                    yield other
+
+    def enumerate(self) -> Iterator[Architecture]:
+        """Yields every architecture once, the last decisions changing fastest."""
+
+        def extend(i: int, chosen: dict[str, Option]) -> Iterator[Architecture]:
+            while i < len(self.decisions) and not _active(self.decisions[i], chosen):
+                i += 1
+            if i == len(self.decisions):
+                yield Architecture(self.name, tuple(chosen.items()))
+                return
+            for option in self.decisions[i].options:
+                yield from extend(i + 1, {**chosen, self.decisions[i].name: option})
+
+        return extend(0, {})
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The meaning of `encode`'s entries, in order.
+
+        An ordered decision has one column (its rank from 0 to 1), any other one column per
+        option (`name=option`: 1 if chosen); a conditional decision first has `name?` (1 if
+        active). The columns of an inactive decision are 0.
+        """
+        names: list[str] = []
+        for d in self.decisions:
+            names += [f"{d.name}?"] if d.when else []
+            names += [d.name] if d.ordered else [f"{d.name}={option_text(o)}" for o in d.options]
+        return tuple(names)
+
+    @cached_property
+    def _column(self) -> Mapping[str, int]:
+        return {name: i for i, name in enumerate(self.columns)}
+
+    def encode(self, architecture: Architecture) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """Returns the architecture as numbers, float64 `[len(columns)]`."""
+        code = np.zeros(len(self.columns))
+        for name, option in architecture.choices:
+            d = self.by_name[name]
+            if d.when:
+                code[self._column[f"{name}?"]] = 1.0
+            if d.ordered:
+                top = max(len(d.options) - 1, 1)
+                code[self._column[name]] = d.options.index(option) / top
+            else:
+                code[self._column[f"{name}={option_text(option)}"]] = 1.0
+        return code
+
+    def identity(self, architecture: Architecture) -> str:
+        """The text that all names of one network share (`canonical`)."""
+        return self.canonical(architecture) if self.canonical else str(architecture)
+
+    def check(self, architecture: Architecture) -> None:
+        """Raises InvalidArchitecture unless this space contains `architecture`."""
+        if architecture.space != self.name:
+            raise InvalidArchitecture(
+                f"expected an architecture of the space {self.name!r}; got one of "
+                f"{architecture.space!r}. Architectures of another space cannot be used here."
+            )
+        given = architecture.options
+        for name in given:
+            if name not in self.by_name:
+                raise InvalidArchitecture(str(unknown(self.name, name, list(self.by_name))))
+
+        def pick(d: Decision) -> Option:
+            if d.name not in given:
+                raise InvalidArchitecture(
+                    f"{self.name}.{d.name}: expected one of {_listing(d.options)}; got nothing. "
+                    "Every active decision needs an option."
+                )
+            if given[d.name] not in d.options or type(given[d.name]) is not type(d.options[0]):
+                raise InvalidArchitecture(
+                    f"{self.name}.{d.name}: expected one of {_listing(d.options)}; got "
+                    f"{option_text(given[d.name])}. Pick a listed option or add it to the space."
+                )
+            return given[d.name]
+
+        built = self.build(pick)
+        if extra := given.keys() - built.options.keys():
+            raise InvalidArchitecture(
+                f"{self.name}: {', '.join(sorted(extra))} must not be answered here, because what "
+                "it depends on is chosen otherwise. Leave it out."
+            )
+        if built.choices != architecture.choices:
+            raise InvalidArchitecture(
+                f"{self.name}: the decisions stand in another order than the space's. Use "
+                "Space.architecture or Space.parse."
+            )
+
+    def architecture(self, options: Mapping[str, Option]) -> Architecture:
+        """Makes and checks an architecture from decision names and options, in any order."""
+        order = {d.name: i for i, d in enumerate(self.decisions)}
+        named = sorted(options.items(), key=lambda item: order.get(item[0], len(order)))
+        architecture = Architecture(self.name, tuple(named))
+        self.check(architecture)
+        return architecture
+
+    def parse(self, text: str) -> Architecture:
+        """Reads an architecture's text and checks that this space contains it."""
+        return self.architecture(Architecture.parse(text).options)
+
+    def narrow(
+        self,
+        pins: Mapping[str, Option] | None = None,
+        forbidden: Mapping[str, Collection[Option]] | None = None,
+    ) -> Space:
+        """The part of the space where `pins` hold and no `forbidden` option is chosen.
+
+        Decisions that can no longer become active disappear.
+
+        Raises:
+            InvalidSpace: a name or option is unknown, or a decision is left without options.
+        """
+        pins, forbidden = pins or {}, forbidden or {}
+        for name in (*pins, *forbidden):
+            if name not in self.by_name:
+                raise InvalidSpace(str(unknown(self.name, name, list(self.by_name))))
+        kept: dict[str, Decision] = {}
+        for d in self.decisions:
+            when = d.when
+            if when is not None:
+                parent = kept.get(when[0])
+                reachable = when[1] & set(parent.options) if parent else frozenset()
+                if not reachable:
+                    continue
+                when = (when[0], reachable)
+            wanted = (pins[d.name],) if d.name in pins else d.options
+            left = tuple(o for o in wanted if o in d.options and o not in forbidden.get(d.name, ()))
+            if not left:
+                raise InvalidSpace(
+                    f"{self.name}.{d.name}: nothing is left of {_listing(d.options)} after "
+                    f"pinning {_listing(wanted)} and forbidding "
+                    f"{_listing(forbidden.get(d.name, ())) or 'nothing'}."
+                )
+            kept[d.name] = replace(d, options=left, when=when)
+        return replace(self, decisions=tuple(kept.values()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for run.json; `canonical` is code and stays behind."""
+        return {"name": self.name, "decisions": [_decision_dict(d) for d in self.decisions]}
+
+    @classmethod
+    def from_dict(
+        cls, data: Mapping[str, Any], canonical: Callable[[Architecture], str] | None = None
+    ) -> Space:
+        """Reads `to_dict` back."""
+        decisions = tuple(
+            Decision(
+                d["name"],
+                tuple(d["options"]),
+                d["meaning"],
+                d["ordered"],
+                (d["when"][0], frozenset(d["when"][1])) if d["when"] else None,
+            )
+            for d in data["decisions"]
+        )
+        return cls(data["name"], decisions, canonical)
+
+
+def _active(d: Decision, chosen: Mapping[str, Option]) -> bool:
+    return d.when is None or (d.when[0] in chosen and chosen[d.when[0]] in d.when[1])
+
+
+def _listing(options: Collection[Option]) -> str:
+    return ", ".join(option_text(o) for o in options)
+
+
+def _decision_dict(d: Decision) -> dict[str, Any]:
+    when = [d.when[0], sorted(d.when[1], key=str)] if d.when else None
+    return {
+        "name": d.name,
+        "options": list(d.options),
+        "meaning": d.meaning,
+        "ordered": d.ordered,
+        "when": when,
+    }
