@@ -5,10 +5,11 @@ Both drivers use it: `run_local` below in one process, `raynas.tune` on a cluste
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ from raynas.architecture import Architecture
 from raynas.errors import UserError
 from raynas.objective import Constraint, Metrics, Objective
 from raynas.space import Space
-from raynas.strategies.base import Strategy
+from raynas.strategies.base import SpaceExhausted, Strategy
 from raynas.trial import Candidate, Job, Proposal, Reason, Trial, problem_with
 
 ASKS = 200  # designs that a strategy may propose in a row that no constraint lets pass
@@ -45,17 +46,22 @@ class Context:
 
 
 class Evaluator(Protocol):
-    """Measures architectures.
+    """Measures architectures."""
 
-    Attributes:
-        metrics: the names it reports; None if only running it can tell.
-        epochs: how many readings a full evaluation has.
-        split: a short hash of the training, validation and test examples.
-    """
+    @property
+    def metrics(self) -> frozenset[str] | None:
+        """The names it reports; None if only running it can tell."""
+        ...
 
-    metrics: frozenset[str] | None
-    epochs: int
-    split: str
+    @property
+    def epochs(self) -> int:
+        """How many readings a full evaluation has."""
+        ...
+
+    @property
+    def split(self) -> str:
+        """A short hash of the training, validation and test examples."""
+        ...
 
     def costs(self, architecture: Architecture) -> Metrics:
         """What is known of a design before training it (`params`, `flops`)."""
@@ -64,7 +70,7 @@ class Evaluator(Protocol):
     def evaluate(
         self, architecture: Architecture, context: Context
     ) -> Generator[Metrics, None, Any]:
-        """Yields readings, one mapping per epoch; returns the weights (safetensors bytes) or None."""
+        """Yields readings, one mapping per epoch; returns safetensors bytes or None."""
         ...
 
 
@@ -88,6 +94,7 @@ class Session:
 
     Attributes:
         costs: measures what constraints may speak about before a design is trained.
+        observe: is shown every trial that the session learns from.
         learned: how many trials of each status it has been told.
     """
 
@@ -98,11 +105,18 @@ class Session:
     costs: Callable[[Architecture], Metrics]
     constraints: tuple[Constraint, ...] = ()
     seed: int = 0
+    observe: Callable[[Trial], None] | None = None
     learned: dict[str, int] = field(default_factory=dict)
     running: dict[int, Job] = field(default_factory=dict)
     _next: int = 0
     _unfinished: deque[Job] = field(default_factory=deque)
     _reasons: dict[int, Reason] = field(default_factory=dict)
+    _known: set[str] = field(default_factory=set)  # identities of what was proposed
+
+    @property
+    def usable(self) -> int:
+        """How many trials have readings."""
+        return self.learned.get("finished", 0) + self.learned.get("stopped_early", 0)
 
     def ask(self) -> Job:
         """Returns the next job; designs that break a constraint are recorded and passed over.
@@ -114,12 +128,11 @@ class Session:
         refused: list[Job] = []
         while len(refused) < ASKS:
             job = self._unfinished.popleft() if self._unfinished else self._propose()
-            broken = self._broken(job.costs)
-            if not broken:
+            if not self._broken(job.costs):
                 self.running[job.number] = job
                 return job
             refused.append(job)
-            error = "; ".join(_breach(c, job.costs) for c in broken)
+            error = _breaches(self, job.costs)
             self.tell(Trial(job.number, job.architecture, "infeasible", job.costs, error=error))
         job = self._descend(min(refused, key=lambda j: self._excess(j.costs)))
         self.running[job.number] = job
@@ -134,7 +147,9 @@ class Session:
     def resume(self, jobs: Iterable[Job], trials: Iterable[Trial]) -> None:
         """Replays an archive; jobs without a trial will be handed out again first."""
         by_number = {job.number: job for job in jobs}
-        self._reasons = {number: job.proposal.reason for number, job in by_number.items()}
+        for job in by_number.values():
+            self._reasons[job.number] = job.proposal.reason
+            self._known.add(self.space.identity(job.architecture))
         for trial in trials:
             self._learn(trial)
             by_number.pop(trial.number, None)
@@ -147,6 +162,8 @@ class Session:
         self._next = max(self._next, trial.number + 1)
         reason = self._reasons.pop(trial.number, None)
         self.strategy.tell(replace(trial.for_strategy(), reason=reason))
+        if self.observe:
+            self.observe(trial)
 
     def _propose(self) -> Job:
         rng = np.random.default_rng((self.seed, self._next))
@@ -161,6 +178,7 @@ class Session:
         self.archive.propose(job)
         self._next += 1
         self._reasons[job.number] = proposal.reason
+        self._known.add(self.space.identity(proposal.architecture))
         return job
 
     def _broken(self, costs: Metrics) -> list[Constraint]:
@@ -178,16 +196,19 @@ class Session:
             measured = self.costs(other)
             if self._excess(measured) <= self._excess(costs):
                 best, costs = other, measured
-            if not self._broken(costs):
-                note = f"{ASKS} designs in a row broke a constraint: changed trial {start.number} until it kept them"
-                refused = Candidate(str(start.architecture), None, "constraint")
-                return self._number(
-                    Proposal(best, Reason("derived", note, (start.number,)), (refused,)), costs
+            if not self._broken(costs) and self.space.identity(best) not in self._known:
+                note = (
+                    f"{ASKS} designs in a row broke a constraint: "
+                    f"changed trial {start.number} until it kept them"
                 )
-        breach = "; ".join(_breach(c, costs) for c in self._broken(costs))
+                refused = Candidate(str(start.architecture), None, _breaches(self, start.costs))
+                reason = Reason("derived", note, (start.number,))
+                return self._number(Proposal(best, reason, (refused,)), costs)
+        bounds = ", ".join(str(c) for c in self.constraints)
+        nearest = _breaches(self, costs) or "been tried already"
         raise NoFeasibleDesign(
-            f"no design of the space {self.space.name!r} that keeps {', '.join(map(str, self.constraints))} "
-            f"was found in {ASKS + STEPS} tries. The nearest has {breach}: {best}. "
+            f"no further design of the space {self.space.name!r} that keeps {bounds} was found in "
+            f"{ASKS + STEPS} tries. The nearest has {nearest}: {best}. "
             "Loosen the bound at least that far, or search another space."
         )
 
@@ -198,7 +219,7 @@ def carry_out(
     objectives: Sequence[Objective],
     context: Context,
     timeout: float | None = None,
-) -> Iterator[tuple[Trial, Any]]:
+) -> Generator[tuple[Trial, Any], None, None]:
     """Evaluates a job, epoch by epoch; never raises for what the evaluation does wrong.
 
     Yields:
@@ -253,29 +274,46 @@ def describe(error: BaseException) -> str:
 
 
 def run_local(
-    session: Session, evaluator: Evaluator, trials: int, context: Context, deadline: float = np.inf
-) -> None:
+    session: Session,
+    evaluator: Evaluator,
+    trials: int,
+    context: Context,
+    deadline: float = math.inf,
+    timeout: float | None = None,
+) -> str:
     """Carries out up to `trials` jobs one after another in this process.
 
     An interrupt loses only the job that is running; `deadline` (time.monotonic) stops it early.
+
+    Returns:
+        Why it ended before all trials were handed out; '' if it did not.
+
+    Raises:
+        NoFeasibleDesign, SpaceExhausted: before there was any trial with readings.
     """
     for _ in range(trials):
         if time.monotonic() >= deadline:
-            return
-        job = session.ask()
-        last: Trial | None = None
-        weights = None
-        for last, weights in carry_out(
-            job, evaluator, session.objectives, replace(context, seed=job.seed)
-        ):
-            if time.monotonic() >= deadline:
+            break
+        try:
+            job = session.ask()
+        except (SpaceExhausted, NoFeasibleDesign) as error:
+            if not session.usable:
+                raise
+            return str(error)
+        own = replace(context, seed=job.seed)
+        for trial, weights in carry_out(job, evaluator, session.objectives, own, timeout):
+            if trial.status != "stopped_early" or time.monotonic() >= deadline:
+                keep = weights if session.archive.wants_weights(trial) else None
+                session.archive.record(trial, keep)
+                session.tell(trial, recorded=True)
                 break
-        assert last is not None  # carry_out always yields a last trial
-        keep = weights if weights is not None and session.archive.wants_weights(last) else None
-        session.archive.record(last, keep)
-        session.tell(last, recorded=True)
+    return ""
 
 
-def _breach(constraint: Constraint, costs: Metrics) -> str:
-    sign = ">" if constraint.sense == "max" else "<"
-    return f"{constraint.metric} {costs[constraint.metric]:,.0f} {sign} {constraint.bound:,.0f}"
+def _breaches(session: Session, costs: Metrics) -> str:
+    """Says which constraints a design breaks, and by how much."""
+    return "; ".join(
+        f"{c.metric} {costs[c.metric]:,.0f} {'>' if c.sense == 'max' else '<'} {c.bound:,.0f}"
+        for c in session.constraints
+        if not c.holds(costs)
+    )

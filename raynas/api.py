@@ -1,0 +1,370 @@
+"""The front door: `search`, `resume`, `load`, and what they return."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+import search_spaces
+from raynas import tables
+from raynas.architecture import Architecture
+from raynas.archive import Archive
+from raynas.errors import UserError, unknown
+from raynas.evaluation import FunctionEvaluator, TrainingEvaluator
+from raynas.explanation import claims as claim_files
+from raynas.problem import Problem
+from raynas.report import write_report
+from raynas.result import LEVELS, SearchResult, busy_seconds, load
+from raynas.run import RunInfo, exists, read
+from raynas.session import Context, Evaluator, Session, run_local
+from raynas.space import Space
+from raynas.strategies import STRATEGIES
+
+if TYPE_CHECKING:
+    from raynas.progress import Display
+
+__all__ = ["SearchResult", "load", "resume", "search"]
+
+PACKAGES = ("raynas", "ray", "torch", "numpy", "pandas", "pyarrow")
+
+Function = Callable[[Architecture], Mapping[str, float]]
+
+
+def search(
+    problem: Problem | Mapping[str, Any] | None = None,
+    *,
+    space: str | Space = "layered",
+    strategy: str = "evolution",
+    scheduler: str = "asha",
+    evaluator: Evaluator | Function | None = None,
+    trials: int = 1000,
+    time_budget_hours: float | None = None,
+    epochs: int = 12,
+    batch_size: int | None = None,
+    optimizer: str = "adamw",
+    learning_rate: float | None = None,
+    explanation_level: str = "standard",
+    seed: int = 0,
+    run: str | Path | None = None,
+    data_root: str | Path | None = None,
+    download: bool = False,
+    image_size: int | None = None,
+    subset: int | None = None,
+    cpus_per_trial: int = 1,
+    gpus_per_trial: float | None = None,
+    trial_timeout: float | None = None,
+    address: str | None = None,
+    driver: str = "tune",
+    display: Display | None = None,
+) -> SearchResult:
+    """Searches network designs and returns the trained models on the Pareto front, explained.
+
+    Args:
+        problem: a Problem or a dict with its keys; None is scikit-learn's digits.
+        space: a name from `raynas spaces`, or a Space of your own (then give an evaluator too).
+        strategy: a name from `raynas strategies`.
+        scheduler: `asha` stops designs that are behind; `none` trains each to the end.
+        evaluator: instead of training: a function `architecture -> metrics`, or an Evaluator.
+        trials: how many designs to evaluate at most.
+        time_budget_hours: after this long no design is begun and running ones are stopped and
+            kept with what they have; None means no limit of time.
+        epochs, batch_size, optimizer, learning_rate: see `raynas.training.Recipe`.
+        explanation_level: brief, standard or detailed.
+        seed: of the search, the data splits and every training. One process (`driver="local"`)
+            repeats a search exactly; on a cluster results race, and later proposals with them.
+        run: folder to make; None makes one under `runs/`.
+        data_root, download, image_size, subset: see `raynas.data.load`.
+        cpus_per_trial, gpus_per_trial: what one trial gets; None takes a GPU where there is one.
+        trial_timeout: seconds after which a trial is given up.
+        address: of a Ray cluster; None starts Ray in this machine.
+        driver: `tune` runs trials in parallel on Ray, `local` one after another in this process.
+        display: shows progress.
+
+    Raises:
+        UserError: something asked for does not exist or cannot be done; the message says what to
+            do. NoFeasibleDesign if no design keeps the constraints.
+    """
+    problem = Problem.of(problem if problem is not None else {})
+    _check(strategy, STRATEGIES, "strategy")
+    _check(scheduler, ("asha", "none"), "scheduler")
+    _check(explanation_level, LEVELS, "explanation level")
+    _check(driver, ("tune", "local"), "driver")
+    settings: dict[str, Any] = {
+        "space": space if isinstance(space, str) else None,
+        "strategy": strategy,
+        "scheduler": scheduler,
+        "trials": trials,
+        "seconds": None if time_budget_hours is None else time_budget_hours * 3600,
+        "recipe": {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "optimizer": optimizer,
+            "learning_rate": learning_rate,
+        },
+        "explanation_level": explanation_level,
+        "seed": seed,
+        "loading": {
+            "root": None if data_root is None else str(data_root),
+            "image_size": image_size,
+            "subset": subset,
+        },
+        "cpus_per_trial": cpus_per_trial,
+        "gpus_per_trial": gpus_per_trial,
+        "trial_timeout": trial_timeout,
+        "driver": driver,
+    }
+    found = search_spaces.find(space).SPACE if isinstance(space, str) else space
+    judge = _evaluator(evaluator, problem, settings, download)
+    _check_metrics(problem, judge)
+    info = RunInfo(
+        problem,
+        found,
+        settings,
+        _describe(judge),
+        _versions(),
+        shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    )
+    folder = Path(run) if run is not None else _new_folder(problem, found)
+    if folder.exists():
+        raise exists(folder)
+    return _carry_on(folder, info, judge, trials, settings["seconds"], address, display, new=True)
+
+
+def resume(
+    run: str | Path,
+    *,
+    dataset: Any = None,
+    evaluator: Evaluator | Function | None = None,
+    trials: int | None = None,
+    time_budget_hours: float | None = None,
+    address: str | None = None,
+    display: Display | None = None,
+) -> SearchResult:
+    """Goes on with a search that was interrupted, ran out of its budget, or was killed.
+
+    Finished trials are kept; what was running is run again under its old number.
+
+    Args:
+        run: the run's folder.
+        dataset, evaluator: again, if they were your own objects; they are not kept in the run.
+        trials: how many designs in all (those evaluated count); None keeps the old number.
+        time_budget_hours: from now; None takes what is left of the old budget.
+
+    Raises:
+        ArchiveError: there is no such run, or it is being written now.
+        UserError: nothing is left of its budgets and no new one is given.
+    """
+    folder = Path(run)
+    info = RunInfo.read(folder)
+    problem = info.problem
+    if dataset is not None:
+        problem = Problem.of({**problem.to_dict(), "dataset": dataset})
+    elif problem.dataset == "(own data)" and evaluator is None:
+        raise UserError(
+            f"{run} was searched on data handed over in Python, which a run does not keep. "
+            "Use raynas.resume(run, dataset=...)."
+        )
+    if info.settings["space"] is None and evaluator is None:
+        raise UserError(f"{run} has an own space: use raynas.resume(run, evaluator=...).")
+    if info.settings["space"] is not None:
+        ready_made = search_spaces.find(info.settings["space"]).SPACE
+        info = replace(info, space=replace(info.space, canonical=ready_made.canonical))
+    past = load(folder).trials
+    left = (trials or info.settings["trials"]) - _evaluated(past)
+    seconds = info.settings["seconds"]
+    if time_budget_hours is not None:
+        seconds = time_budget_hours * 3600
+    elif seconds is not None:
+        seconds -= busy_seconds(past)
+    if left <= 0 or (seconds is not None and seconds <= 0):
+        raise UserError(
+            f"{run} has used its budget ({_evaluated(past)} designs, {busy_seconds(past):.0f} s). "
+            "Give more: --trials (in all) or --time-budget (from now)."
+        )
+    judge = _evaluator(evaluator, problem, info.settings, download=False)
+    return _carry_on(folder, info, judge, left, seconds, address, display, new=False)
+
+
+def _carry_on(
+    folder: Path,
+    info: RunInfo,
+    evaluator: Evaluator,
+    trials: int,
+    seconds: float | None,
+    address: str | None,
+    display: Display | None,
+    new: bool,
+) -> SearchResult:
+    """Runs a session over what the run holds already; explains it at the end, however it ends."""
+    with ThreadPoolExecutor(1) as pool:  # the first count imports torch: meanwhile Ray starts
+        design = info.space.sample(np.random.default_rng(0))
+        counting = pool.submit(evaluator.costs, design)
+        driver = _LocalDriver() if info.settings["driver"] == "local" else _tune_driver(address)
+        try:
+            counting.result()
+            if new:
+                info.write(folder)
+            archive = driver.open(folder)
+        except BaseException:
+            driver.disconnect()
+            raise
+    ended, interrupted = "", False
+    try:
+        session = _session(folder, info, evaluator, archive)
+        deadline = np.inf if seconds is None else time.monotonic() + seconds
+        showing: AbstractContextManager[Any] = nullcontext()
+        if display is not None:
+            showing = display.showing(folder, session, trials, deadline)
+        with showing:
+            ended = driver.run(session, evaluator, archive, info.settings, trials, deadline)
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        archive.close()
+        driver.disconnect()
+    result = SearchResult(folder, interrupted, ended)
+    claim_files.write(folder / "claims", result.explain())
+    write_report(result)
+    return result
+
+
+class _LocalDriver:
+    """One trial after another in this process."""
+
+    def open(self, folder: Path) -> Archive:
+        return Archive(folder)
+
+    def run(
+        self,
+        session: Session,
+        evaluator: Evaluator,
+        archive: Archive,
+        settings: Mapping[str, Any],
+        trials: int,
+        deadline: float,
+    ) -> str:
+        del archive  # the session records
+        context = Context(settings["seed"], settings["cpus_per_trial"])
+        return run_local(session, evaluator, trials, context, deadline, settings["trial_timeout"])
+
+    def disconnect(self) -> None:
+        """Nothing to let go."""
+
+
+def _tune_driver(address: str | None) -> Any:
+    from raynas.tune.driver import TuneDriver
+
+    return TuneDriver(address)
+
+
+def _session(folder: Path, info: RunInfo, evaluator: Evaluator, archive: Any) -> Session:
+    session = Session(
+        info.space,
+        STRATEGIES[info.settings["strategy"]](info.space, info.objectives),
+        info.objectives,
+        archive,
+        evaluator.costs,
+        info.constraints,
+        info.settings["seed"],
+    )
+    contents = read(folder, info.space)
+    session.resume(tables.jobs_from(contents.proposals), tables.trials_from(contents.trials))
+    return session
+
+
+def _evaluator(
+    evaluator: Evaluator | Function | None,
+    problem: Problem,
+    settings: Mapping[str, Any],
+    download: bool,
+) -> Evaluator:
+    if evaluator is not None:
+        ready = hasattr(evaluator, "evaluate")
+        return evaluator if ready else FunctionEvaluator(evaluator)  # type: ignore[return-value,arg-type]
+    if settings["space"] is None:
+        raise UserError(
+            "a space of your own needs an evaluator: pass evaluator=, a function that takes an "
+            "architecture and returns its metrics."
+        )
+    from raynas.data import load as load_data
+    from raynas.training import Recipe
+
+    data = load_data(
+        problem.dataset,
+        download=download,
+        seed=settings["seed"],
+        num_classes=problem.num_classes,
+        input_shape=problem.input_shape,
+        **settings["loading"],
+    )
+    build = search_spaces.find(settings["space"]).build
+    return TrainingEvaluator(build, data, Recipe(**settings["recipe"]))
+
+
+def _describe(evaluator: Evaluator) -> dict[str, Any]:
+    if not isinstance(evaluator, TrainingEvaluator):
+        return {}
+    data = evaluator.data
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    return {
+        "name": data.name,
+        "input_shape": list(data.input_shape),
+        "num_classes": data.num_classes,
+        "class_names": list(data.class_names),
+        "mean": [float(v) for v in data.mean],
+        "std": [float(v) for v in data.std],
+        "sizes": {name: len(split.labels) for name, split in splits.items()},
+        "notes": list(data.notes),
+        "recipe": asdict(evaluator.recipe),
+    }
+
+
+def _check(name: str, known: Any, kind: str) -> None:
+    if name not in known:
+        raise unknown(kind, name, sorted(known))
+
+
+def _check_metrics(problem: Problem, evaluator: Evaluator) -> None:
+    if evaluator.metrics is None:
+        return
+    known = sorted(n for n in evaluator.metrics if not n.startswith("test_"))
+    for objective in problem.objectives:
+        _check(objective.name, known, "objective")
+    for constraint in problem.constraints:
+        _check(constraint.metric, known, "constraint on a metric")
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def _new_folder(problem: Problem, space: Space) -> Path:
+    name = Path(problem.dataset).stem if isinstance(problem.dataset, str) else "own-data"
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    base = "".join(c if c.isalnum() or c in "-_" else "-" for c in f"{name}-{space.name}-{stamp}")
+    folder = Path("runs") / base
+    for i in range(2, 1000):
+        if not folder.exists():
+            break
+        folder = Path("runs") / f"{base}-{i}"
+    return folder
+
+
+def _evaluated(trials: pd.DataFrame) -> int:
+    return int((trials["status"] != "infeasible").sum())

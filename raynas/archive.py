@@ -1,0 +1,264 @@
+"""A run on disk: every trial and every proposal, kept so that a crash at any moment loses nothing.
+
+An entry is acknowledged once it is fsynced to the write-ahead log (`log/*.jsonl`). The log is
+rolled into Parquet parts (`trials/`, `proposals/`, columns: `raynas.tables`) every few seconds:
+the parts are written beside their place and renamed, then the log is dropped; an entry that is
+found in both is counted once, by its number. One process writes (a lock says who), any may read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from raynas import tables
+from raynas.objective import losses
+from raynas.run import (
+    ArchiveError,
+    RunInfo,
+    cast,
+    front_of,
+    grown,
+    numbers,
+    parts,
+    read_log,
+    read_parts,
+    write_atomically,
+    write_table,
+)
+from raynas.trial import Job, Trial, job_to_dict
+
+ROLL_ENTRIES = 500  # entries in the log, or
+ROLL_SECONDS = 10.0  # its age, at which it is rolled into Parquet
+PART_ROWS = 10_000  # the last part grows up to so many rows
+
+Entry = Job | Trial
+
+
+class Archive:
+    """The one writer of a run.
+
+    Opening takes the run's lock and recovers what a crash left in the log.
+
+    Args:
+        run: the folder, with a run.json.
+        wait: seconds to wait for another writer (one that is just dying) to let go.
+
+    Raises:
+        ArchiveError: it is not a run, or another process is writing it.
+    """
+
+    def __init__(self, run: Path, wait: float = 20.0) -> None:
+        self.run = run
+        self.info = RunInfo.read(run)
+        self._lock = _take_lock(run, wait)
+        self._log: IO[bytes] | None = None
+        self.notes: list[str] = []
+        jobs, trials = read_log(run, self.notes)
+        old = read_parts(run / "trials", self.notes, set_aside=True)
+        proposals = read_parts(run / "proposals", self.notes, ["number"], set_aside=True)
+        self._numbers = {"trials": numbers(old), "proposals": numbers(proposals)}
+        self._schema = grown(old.schema if old is not None else None, [], self.info.space)
+        self._front: dict[int, Trial] = {}
+        if old is not None:
+            for trial in tables.trials_from(_front_rows(old, self.info)):
+                self._enter_front(trial)
+        self._waiting: list[Entry] = []
+        for job in jobs:
+            self._accept(job)
+        for trial in trials:
+            self._accept(trial)
+        self._started = max((int(p.stem) for p in (run / "log").glob("*.jsonl")), default=0)
+        self.roll()
+
+    def propose(self, job: Job) -> None:
+        """Keeps a proposal; returns when it would survive a crash."""
+        self.append([(job, None)])
+
+    def record(self, trial: Trial, weights: bytes | None = None) -> None:
+        """Keeps a trial and its weights; returns when both would survive a crash."""
+        self.append([(trial, weights)])
+
+    def append(self, entries: Sequence[tuple[Entry, bytes | None]]) -> None:
+        """Keeps several entries with one fsync; numbers that are already kept are passed over."""
+        new = [(e, w) for e, w in entries if e.number not in self._numbers[_table(e)]]
+        lines = []
+        for entry, weights in new:
+            if weights is not None and isinstance(entry, Trial):
+                self._write_model(entry, weights)
+            lines.append(_line(entry))
+        self._commit(b"".join(lines))
+        for entry, _ in new:
+            self._accept(entry)
+        if len(self._waiting) >= ROLL_ENTRIES or time.monotonic() - self._rolled > ROLL_SECONDS:
+            self.roll()
+
+    def find(self, number: int) -> Trial | None:
+        """The trial of this number, if it is kept."""
+        if number not in self._numbers["trials"]:
+            return None
+        for entry in self._waiting:
+            if isinstance(entry, Trial) and entry.number == number:
+                return entry
+        table = read_parts(self.run / "trials", self.notes)
+        assert table is not None  # the number came from there
+        return next(tables.trials_from(table.filter(pc.equal(table["number"], number))))
+
+    def wants_weights(self, trial: Trial) -> bool:
+        """Whether the trial would stand on the Pareto front now."""
+        if trial.status != "finished" or not _allowed(trial, self.info):
+            return False
+        point = self._point(trial)
+        return not any(_dominates(self._point(t), point) for t in self._front.values())
+
+    def roll(self) -> None:
+        """Moves the log into Parquet, rewrites front.parquet, drops weights off the front."""
+        jobs = [e for e in self._waiting if isinstance(e, Job)]
+        trials = [e for e in self._waiting if isinstance(e, Trial)]
+        if trials:
+            schema = grown(self._schema, trials, self.info.space)
+            if schema != self._schema:
+                for path in parts(self.run / "trials"):
+                    write_table(path, cast(pq.read_table(path, partitioning=None), schema))
+                self._schema = schema
+            _extend(self.run / "trials", tables.trials_table(trials, schema))
+        if jobs:
+            _extend(self.run / "proposals", tables.proposals_table(jobs))
+        self._waiting = []
+        self._started += 1
+        old, self._log = self._log, (self.run / f"log/{self._started:06d}.jsonl").open("ab")
+        if old:
+            old.close()
+        for stale in (self.run / "log").glob("*.jsonl"):
+            if stale.stem < f"{self._started:06d}":
+                stale.unlink()
+        self._write_front()
+        self._rolled = time.monotonic()
+
+    def close(self) -> None:
+        """Rolls and lets go of the run."""
+        self.roll()
+        if self._log:
+            self._log.close()
+        self._lock.close()
+
+    def _commit(self, lines: bytes) -> None:
+        if not lines or self._log is None:
+            return
+        end = self._log.tell()
+        try:
+            self._log.write(lines)
+            self._log.flush()
+            os.fsync(self._log.fileno())
+        except OSError:
+            self._log.truncate(end)  # a torn line must not stand before what comes later
+            raise
+
+    def _accept(self, entry: Entry) -> None:
+        numbers = self._numbers[_table(entry)]
+        if entry.number not in numbers:
+            numbers.add(entry.number)
+            self._waiting.append(entry)
+            if isinstance(entry, Trial):
+                self._enter_front(entry)
+
+    def _enter_front(self, trial: Trial) -> None:
+        if self.wants_weights(trial):
+            point = self._point(trial)
+            beaten = [n for n, t in self._front.items() if _dominates(point, self._point(t))]
+            for number in beaten:
+                del self._front[number]
+            self._front[trial.number] = trial
+
+    def _point(self, trial: Trial) -> tuple[float, ...]:
+        return losses(self.info.objectives, trial.metrics)
+
+    def _write_front(self) -> None:
+        members = [self._front[number] for number in sorted(self._front)]
+        write_table(self.run / "front.parquet", tables.trials_table(members, self._schema))
+        for file in (self.run / "models").iterdir():
+            if file.stem.isdigit() and int(file.stem) not in self._front:
+                file.unlink()
+
+    def _write_model(self, trial: Trial, weights: bytes) -> None:
+        card = {
+            "number": trial.number,
+            "architecture": str(trial.architecture),
+            "metrics": dict(trial.metrics),
+            "epochs": trial.fidelity,
+            "seed": trial.seed,
+            "data": dict(self.info.data),
+        }
+        write_atomically(self.run / f"models/{trial.number}.safetensors", weights)
+        path = self.run / f"models/{trial.number}.json"
+        write_atomically(path, json.dumps(card, indent=2).encode())
+
+
+def _table(entry: Entry) -> str:
+    return "trials" if isinstance(entry, Trial) else "proposals"
+
+
+def _line(entry: Entry) -> bytes:
+    data = entry.to_dict() if isinstance(entry, Trial) else job_to_dict(entry)
+    return json.dumps([_table(entry), data]).encode() + b"\n"
+
+
+def _extend(folder: Path, rows: pa.Table) -> None:
+    old = parts(folder)
+    number = int(old[-1].stem.removeprefix("part-")) if old else 1
+    if old:
+        last = pq.read_table(old[-1], partitioning=None)
+        if len(last) < PART_ROWS:
+            rows = pa.concat_tables([last, rows.cast(last.schema)])
+        else:
+            number += 1
+    write_table(folder / f"part-{number:06d}.parquet", rows)
+
+
+def _allowed(trial: Trial, info: RunInfo) -> bool:
+    return all(c.holds(trial.metrics) for c in info.constraints)
+
+
+def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a != b and all(x <= y for x, y in zip(a, b, strict=True))
+
+
+def being_written(run: Path) -> bool:
+    """Whether a process holds the run's lock now."""
+    try:
+        _take_lock(run, wait=0.0).close()
+    except ArchiveError:
+        return True
+    return False
+
+
+def _front_rows(trials: pa.Table, info: RunInfo) -> pa.Table:
+    """The rows of the front, found with columns rather than row by row."""
+    kept = front_of(tables.frame(trials), info)["number"]
+    return trials.filter(pc.is_in(trials["number"], pa.array(kept, pa.int64())))
+
+
+def _take_lock(run: Path, wait: float) -> IO[bytes]:
+    lock = (run / "log/lock").open("ab")
+    until = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except OSError:
+            if time.monotonic() > until:
+                lock.close()
+                raise ArchiveError(
+                    f"{run} is being written by another process. Wait for it or end it; "
+                    f"`raynas status {run}` shows how far it is."
+                ) from None
+            time.sleep(0.1)

@@ -1,0 +1,1 @@
+"""Explanations: evidence first (`effects`), then claims (`findings`), then words (`sentences`)."""

@@ -1,0 +1,147 @@
+"""Claims in words: one function per kind. No sentence without a claim, no number without one.
+
+The wording is fixed by the strength of the evidence: what is asserted is said plainly, what only
+leans is called likely, and what the archive cannot tell from chance is said to be so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from raynas.explanation.claims import Claim
+
+SHARES = ("accuracy", "test_accuracy")  # metrics that are shares of one, worded in per cent
+
+
+def sentence(claim: Claim) -> str:
+    """Says one claim, with its uncertainty and the number of trials behind it."""
+    return _WORDS[claim.kind](claim)
+
+
+def chosen(claims: Sequence[Claim], most: int) -> list[Claim]:
+    """The few claims worth saying first: of each kind in turn, the clearest."""
+    effects = [c for c in claims if c.kind == "effect" and c.family == "whole design"]
+    picks = [
+        *[c for c in claims if c.kind == "performance"],
+        *_best_saving(claims),
+        *[c for c in effects if c.verdict != "open"][: max(most - 3, 1)],
+        *[c for c in effects if c.verdict == "open"][-1:],
+        *[c for c in claims if c.kind == "share"],
+    ]
+    return picks[:most]
+
+
+def summary(claims: Sequence[Claim]) -> str:
+    """How many effects stand out and how many do not."""
+    effects = [c for c in claims if c.kind == "effect"]
+    clear = sum(c.verdict == "asserts" for c in effects)
+    if not effects:
+        return "There are too few trials to estimate the effect of any decision (8 are needed)."
+    return (
+        f"Of {len(effects)} comparisons of options, {clear} can be told from chance with "
+        f"{effects[0].n_trials} trials."
+    )
+
+
+def value(number: float, metric: str) -> str:
+    """A metric's value as it is said: per cent for shares, thousands separated for counts."""
+    if metric in SHARES:
+        return f"{100 * number:.1f} %"
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
+
+
+def _performance(c: Claim) -> str:
+    rest = [f"{value(v, n)} {n}" for n, v in c.side_effects.items() if n not in SHARES]
+    what = c.metric.replace("_", " ")
+    return (
+        f"Trial {c.trial} is the best: {what} {_value(c)}{_interval(c)}"
+        f"{' with ' + ' and '.join(rest) if rest else ''}, after {_epochs(c)} with one seed."
+    )
+
+
+def _trade_off(c: Claim) -> str:
+    saved = [
+        f"{1 / r:.1f} times less {n}" if r < 1 else f"{r:.1f} times more {n}"
+        for n, r in c.side_effects.items()
+        if r > 0
+    ]
+    return (
+        f"Trial {c.chosen} needs {' and '.join(saved)} than trial {c.alternative}: "
+        f"{c.metric} {_change(c)}{_interval(c)} on the validation split{_doubt(c)}."
+    )
+
+
+def _effect(c: Claim) -> str:
+    name = f"{(c.path or '')[2:]} in all layers" if (c.path or "").startswith("*.") else c.path
+    return (
+        f"{_likely(c)}{name} {c.chosen} instead of {c.alternative}: {c.metric} {_change(c)}"
+        f"{_interval(c)} after {_epochs(c)}, over {c.n_trials} designs tried "
+        f"({c.n_direct} with either){_doubt(c)}."
+    )
+
+
+def _contrast(c: Claim) -> str:
+    what = f"{c.path} {c.chosen} rather than {c.alternative}"
+    tried = c.alternatives[0]["trained"] if c.alternatives else False
+    direct = f"this very change was tried as trial {c.trial_ids[-1]}" if tried else "not tried here"
+    if c.estimate is None:
+        return f"{what}: no trial had {c.alternative}, so nothing is known of it."
+    return (
+        f"{_likely(c)}{what}: {c.metric} {_change(c)}{_interval(c)} after {_epochs(c)}, estimated "
+        f"from {c.n_trials} trials ({c.n_direct} with {c.alternative}; {direct}){_doubt(c)}."
+    )
+
+
+def _share(c: Claim) -> str:
+    return (
+        f"In trial {c.trial}, {c.path} holds {100 * (c.estimate or 0):.0f} % of the "
+        f"{c.side_effects['total']:,.0f} parameters (exact count)."
+    )
+
+
+_WORDS: dict[str, Callable[[Claim], str]] = {
+    "performance": _performance,
+    "tradeoff": _trade_off,
+    "effect": _effect,
+    "contrast": _contrast,
+    "share": _share,
+}
+
+
+def _best_saving(claims: Sequence[Claim]) -> list[Claim]:
+    """The trade-off that saves most among those that may cost nothing, else the cheapest."""
+    offers = [c for c in claims if c.kind == "tradeoff" and c.side_effects]
+    free = [c for c in offers if c.verdict == "open"]
+    return sorted(free or offers, key=lambda c: sum(c.side_effects.values()))[:1]
+
+
+def _value(c: Claim) -> str:
+    return value(c.estimate or 0.0, c.metric)
+
+
+def _epochs(c: Claim) -> str:
+    count = int(c.fidelity or 0)
+    return f"{count} epoch{'s' if count != 1 else ''}"
+
+
+def _change(c: Claim) -> str:
+    if c.metric in SHARES:
+        return f"{100 * (c.estimate or 0):+.1f} points"
+    return f"{c.estimate or 0:+.3g}" + (f" {c.unit}" if c.unit != "1" else "")
+
+
+def _interval(c: Claim) -> str:
+    if c.ci_low is None or c.ci_high is None:
+        return ""
+    factor, form = (100, ".1f") if c.metric in SHARES else (1, ".3g")
+    sign = "" if c.kind == "performance" else "+"
+    low, high = (f"{factor * v:{sign}{form}}" for v in (c.ci_low, c.ci_high))
+    return f" ({100 * c.ci_level:.0f} %: {low} to {high})"
+
+
+def _likely(c: Claim) -> str:
+    return "Likely, not certain: " if c.verdict == "leans" else ""
+
+
+def _doubt(c: Claim) -> str:
+    return ", which this archive cannot tell from chance" if c.verdict == "open" else ""

@@ -1,0 +1,134 @@
+"""The live display of a search in a terminal; plain lines where there is none."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from raynas.explanation.sentences import value
+from raynas.session import Session
+from raynas.trial import Trial
+
+LINE_SECONDS = 15.0  # between lines where there is no terminal
+
+
+class Display:
+    """Shows how far a search is: trials done and running, the best so far, the time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._best: Trial | None = None
+
+    @contextmanager
+    def showing(
+        self, folder: Path, session: Session, trials: int, deadline: float
+    ) -> Iterator[None]:
+        """Shows a session while it runs."""
+        self._session, self._deadline = session, deadline
+        self._started, self._before = time.monotonic(), _evaluated(session)
+        self._all = self._before + trials
+        session.observe = self._learn
+        self._console.print(f"[dim]run[/dim] {folder}", highlight=False)
+        if self._console.is_terminal:
+            with Live(
+                get_renderable=self._render,
+                console=self._console,
+                refresh_per_second=4,
+                transient=True,
+            ):
+                yield
+        else:
+            with _repeating(lambda: self._console.print(self._line(), highlight=False)):
+                yield
+
+    def _learn(self, trial: Trial) -> None:
+        first = self._session.objectives[0]
+        if trial.status != "finished":
+            return
+        if self._best is None or first.loss(trial.metrics[first.name]) < first.loss(
+            self._best.metrics[first.name]
+        ):
+            self._best = trial
+
+    def _render(self) -> Group:
+        share = self._share()
+        table = Table.grid(padding=(0, 2))
+        table.add_row(
+            ProgressBar(total=1.0, completed=share, width=40), Text(f"{100 * share:3.0f} %")
+        )
+        return Group(table, Text(self._line()))
+
+    def _line(self) -> str:
+        counts = self._session.learned
+        words = {"stopped_early": "stopped early", "infeasible": "over a limit"}
+        parts = [f"{n} {words.get(s, s)}" for s, n in sorted(counts.items()) if n]
+        running = len(self._session.running)
+        best = ""
+        if self._best:
+            metrics = self._best.metrics
+            readings = [
+                f"{o.name} {value(metrics[o.name], o.name)}" for o in self._session.objectives
+            ]
+            best = f"; best so far: trial {self._best.number} with {', '.join(readings)}"
+        return (
+            f"{_evaluated(self._session)} trials done"
+            f"{' (' + ', '.join(parts) + ')' if parts else ''}, {running} running{best}; "
+            f"{self._left()}"
+        )
+
+    def _share(self) -> float:
+        """Of whichever budget will be used up first."""
+        elapsed = time.monotonic() - self._started
+        by_time = elapsed / max(self._deadline - self._started, 1e-9)
+        by_trials = (_evaluated(self._session) - self._before) / max(self._all - self._before, 1)
+        return min(max(by_time if math.isfinite(by_time) else 0.0, by_trials), 1.0)
+
+    def _left(self) -> str:
+        elapsed, share = time.monotonic() - self._started, self._share()
+        limit = max(self._deadline - time.monotonic(), 0.0)
+        by_rate = elapsed / share * (1 - share) if share > 0.02 else math.inf
+        left = min(limit, by_rate)
+        if math.isinf(left):
+            return "time left not known yet"
+        return f"about {duration(left)} left" if left > 0 else "finishing"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `45 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+@contextmanager
+def _repeating(say: Callable[[], None]) -> Iterator[None]:
+    stop = threading.Event()
+
+    def repeat() -> None:
+        while not stop.wait(LINE_SECONDS):
+            say()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _evaluated(session: Session) -> int:
+    return sum(n for status, n in session.learned.items() if status != "infeasible")

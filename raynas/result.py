@@ -1,0 +1,182 @@
+"""A run as a user sees it: tables, front, claims, words and trained models."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+import search_spaces
+from raynas import tables
+from raynas.architecture import Architecture, changes
+from raynas.errors import UserError
+from raynas.explanation import claims as claim_files
+from raynas.explanation.claims import Claim
+from raynas.explanation.findings import Findings
+from raynas.explanation.sentences import chosen, sentence, summary
+from raynas.run import RunInfo, front_of, read
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LEVELS = {"brief": 3, "standard": 5, "detailed": 12}  # sentences at the end of a search
+
+
+def load(run: str | Path) -> SearchResult:
+    """Opens a run to look at, also while it is being written; needs no ray and no torch.
+
+    Raises:
+        ArchiveError: there is no run there.
+    """
+    return SearchResult(Path(run))
+
+
+class SearchResult:
+    """A run: its trials, proposals, claims, front and models.
+
+    Attributes:
+        path: the run's folder.
+        info: problem, space and settings.
+        interrupted: whether it was ended by hand before its budget was used.
+        ended_because: why it ended before its budget was used otherwise; '' if it did not.
+    """
+
+    def __init__(self, path: Path, interrupted: bool = False, ended_because: str = "") -> None:
+        self.path = path
+        self.info = RunInfo.read(path)
+        self.interrupted = interrupted
+        self.ended_because = ended_because
+        self._contents = read(path, self.info.space)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was found broken on disk and passed over."""
+        return self._contents.notes
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row per trial; columns in `raynas.tables`."""
+        return tables.frame(self._contents.trials)
+
+    @cached_property
+    def proposals(self) -> pd.DataFrame:
+        """The explanation log: one row per proposal, with its reason and candidates."""
+        return tables.frame(self._contents.proposals)
+
+    @property
+    def claims(self) -> pd.DataFrame:
+        """The claims that were written when the search last ended."""
+        return claim_files.read(self.path / "claims")
+
+    def front(self) -> pd.DataFrame:
+        """The finished trials on the Pareto front, best in the first objective first."""
+        return front_of(self.trials, self.info)
+
+    def architecture(self, trial: int | None = None) -> Architecture:
+        """The design of a trial; None is the best of the front."""
+        return self.info.space.parse(str(self._row(trial)["architecture"]))
+
+    def get_model(self, trial: int | None = None) -> nn.Module:
+        """A trained network of the front, in eval mode; None is the best in the first objective.
+
+        It takes images `[N, C, H, W]` normalized by `info.data["mean"]` and `["std"]`.
+
+        Raises:
+            UserError: the trial is not on the front, so that its weights were not kept.
+        """
+        from safetensors.torch import load_file
+
+        row = self._row(trial)
+        weights = self.path / f"models/{row['number']}.safetensors"
+        if not weights.exists() or self.info.settings["space"] is None:
+            kept = ", ".join(str(n) for n in self.front()["number"]) or "none"
+            raise UserError(
+                f"the weights of trial {row['number']} were not kept: only those of the front are "
+                f"(trials {kept})."
+            )
+        build = search_spaces.find(self.info.settings["space"]).build
+        data = self.info.data
+        model: nn.Module = build(
+            self.architecture(int(row["number"])), tuple(data["input_shape"]), data["num_classes"]
+        )
+        model.load_state_dict(load_file(weights))
+        return model.eval()
+
+    def layers(self, trial: int | None = None) -> list[dict[str, Any]]:
+        """The network of a trial part by part: name, kind, shape out, parameters, FLOPs."""
+        name, data = self.info.settings["space"], self.info.data
+        if name is None or not data:
+            return []
+        from raynas.costs import layers
+
+        build = search_spaces.find(name).build
+        shape, design = tuple(data["input_shape"]), self.architecture(trial)
+        return layers(lambda: build(design, shape, data["num_classes"]), shape)
+
+    def explain(self) -> list[Claim]:
+        """Computes all claims from the trials as they are now, most telling first."""
+        findings = Findings(self.info, self.trials, self.proposals)
+        return findings.all(self.layers() if len(findings.front) else [])
+
+    def sentences(self, level: str | None = None) -> list[str]:
+        """The claims worth saying first, in words; a level may be brief, standard or detailed."""
+        found = claim_files.from_frame(self.claims)
+        picks = chosen(found, LEVELS[level or self.info.settings["explanation_level"]])
+        return [*map(sentence, picks), summary(found)]
+
+    def get_architecture_report(self) -> str:
+        """The best design and what is known of it, as text."""
+        if not len(self.front()):
+            return "No design was trained to the end yet."
+        return "\n".join([str(self.architecture()), "", *self.sentences()])
+
+    def get_explanation_for_layer(self, layer: int, trial: int | None = None) -> str:
+        """What is known of each choice in a layer (from 0) of a design, and of its alternatives.
+
+        Raises:
+            UserError: the design has no such layer.
+        """
+        return "\n".join(sentence(c) for c in self.layer_claims(layer, trial))
+
+    def layer_claims(self, layer: int, trial: int | None = None) -> list[Claim]:
+        """The claims that `get_explanation_for_layer` words."""
+        design = self.architecture(trial)
+        names = list(dict.fromkeys(n.rpartition(".")[0] for n in design.options))
+        names = [name for name in names if name]
+        if not 0 <= layer < len(names):
+            raise UserError(
+                f"expected a layer from 0 to {len(names) - 1}; got {layer}: the design has "
+                f"{len(names)} layers."
+            )
+        findings = Findings(self.info, self.trials, self.proposals)
+        number = int(self._row(trial)["number"])
+        found = findings.contrasts(number)
+        return [c for c in found if (c.path or "").rpartition(".")[0] == names[layer]]
+
+    def diff(self, a: int, b: int) -> list[tuple[str, Any, Any]]:
+        """Decision, option in trial a, option in trial b, wherever they differ."""
+        return list(changes(self.architecture(a), self.architecture(b)))
+
+    def _row(self, trial: int | None) -> Any:
+        if trial is None:
+            front = self.front()
+            if not len(front):
+                raise UserError(f"{self.path}: no design was trained to the end yet.")
+            return front.iloc[0]
+        rows = self.trials[self.trials["number"] == trial]
+        if not len(rows):
+            last = self.trials["number"].max() if len(self.trials) else "none"
+            raise UserError(f"{self.path} has no trial {trial}; the last one is {last}.")
+        return rows.iloc[0]
+
+
+def busy_seconds(trials: pd.DataFrame) -> float:
+    """How long a run was at work: the time during which at least one kept trial was running."""
+    rows = trials[trials["started_at"].notna() & (trials["seconds"] > 0)].sort_values("started_at")
+    start = rows["started_at"].astype("int64").to_numpy() / 1e6  # the column is in microseconds
+    end = np.maximum.accumulate(start + rows["seconds"].to_numpy()) if len(rows) else start
+    before = np.concatenate([[-np.inf], end[:-1]])
+    return float(np.maximum(end - np.maximum(start, before), 0).sum())

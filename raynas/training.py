@@ -1,0 +1,199 @@
+"""Training a network on images in memory, and measuring it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from raynas.data import ImageData, Split
+
+
+class Diverged(ArithmeticError):
+    """A training whose loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes:
+        epochs: passes over the training images, at full length.
+        batch_size: images per step; None means a hundredth of the training images, 32 to 128.
+        optimizer: AdamW, or SGD with Nesterov momentum 0.9.
+        learning_rate: its peak; None means 0.003 for AdamW, 0.1 for SGD. Warmed up linearly over
+            the first tenth of the steps, then brought to zero by a cosine.
+        weight_decay: None means 0.02 for AdamW, 0.0005 for SGD; weights only, no biases or norms.
+        label_smoothing: probability taken from the true class (Szegedy et al. 2016).
+        augment: random shifts by an eighth of the image and, where a mirrored image keeps its
+            label, mirroring.
+        clip: the gradient's norm is cut to this.
+    """
+
+    epochs: int = 12
+    batch_size: int | None = None
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    label_smoothing: float = 0.1
+    augment: bool = True
+    clip: float = 2.0
+
+
+@dataclass(frozen=True)
+class DeviceSplit:
+    """Images `[N, C, H, W]` as stored and labels `[N]`, on the device."""
+
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class DeviceData:
+    """A data set on a device, once: every training in this process reads the same tensors."""
+
+    train: DeviceSplit
+    validation: DeviceSplit
+    test: DeviceSplit
+    mean: Tensor
+    std: Tensor
+    flips: bool
+
+    @classmethod
+    def of(cls, data: ImageData, device: torch.device) -> DeviceData:
+        def place(split: Split) -> DeviceSplit:
+            # The arrays may lie read-only in shared memory; nothing here writes to them.
+            images = torch.from_numpy(split.images)
+            return DeviceSplit(images.to(device), torch.from_numpy(split.labels).to(device))
+
+        mean, std = (
+            torch.from_numpy(v).view(1, -1, 1, 1).to(device) for v in (data.mean, data.std)
+        )
+        train, validation, test = map(place, (data.train, data.validation, data.test))
+        return cls(train, validation, test, mean, std, data.flips)
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """Float images with mean 0 and deviation 1 per channel of the training split."""
+        return (images.float() - self.mean) / self.std
+
+
+def train(
+    model: nn.Module, data: DeviceData, recipe: Recipe, seed: int
+) -> Iterator[dict[str, float]]:
+    """Trains `model` in place and measures it after every epoch.
+
+    Yields:
+        `train_loss`, `loss` and `accuracy` on the validation split; the last epoch's also has
+        `test_loss` and `test_accuracy`.
+
+    Raises:
+        Diverged: the training loss is not finite.
+    """
+    device = data.train.labels.device
+    cuda = device.type == "cuda"
+    model.to(device)
+    model.to(memory_format=torch.channels_last)  # faster for convolutions, on CPUs as well
+    generator = torch.Generator(device).manual_seed(seed)
+    total = len(data.train.labels)
+    size = min(recipe.batch_size or min(max(total // 100, 32), 128), total)
+    steps = max(total // size, 1)  # the rest, fewer than a batch, comes round in another epoch
+    optimizer = _optimizer(model, recipe)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(recipe.epochs * steps))
+    for epoch in range(recipe.epochs):
+        model.train()
+        order = torch.randperm(total, generator=generator, device=device)
+        losses = torch.zeros((), device=device)
+        for step in range(steps):
+            rows = order[step * size : (step + 1) * size]
+            images = data.normalized(data.train.images[rows])
+            if recipe.augment:
+                images = augmented(images, data.flips, generator)
+            images = images.contiguous(memory_format=torch.channels_last)
+            with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
+                logits = model(images)
+            loss = F.cross_entropy(
+                logits.float(), data.train.labels[rows], label_smoothing=recipe.label_smoothing
+            )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+            optimizer.step()
+            scheduler.step()
+            losses += loss.detach()
+        train_loss = float(losses) / steps  # the only wait for the device in an epoch
+        if not math.isfinite(train_loss):
+            raise Diverged(f"the training loss is {train_loss} after epoch {epoch + 1}")
+        reading = {"train_loss": train_loss, **measure(model, data, data.validation)}
+        if epoch + 1 == recipe.epochs:
+            test = measure(model, data, data.test)
+            reading |= {f"test_{name}": value for name, value in test.items()}
+        yield reading
+
+
+@torch.no_grad()
+def measure(
+    model: nn.Module, data: DeviceData, split: DeviceSplit, batch_size: int = 500
+) -> dict[str, float]:
+    """Cross-entropy (nats) and share of right answers of a network on a split."""
+    model.eval()
+    loss = torch.zeros((), device=split.labels.device)
+    right = torch.zeros((), device=split.labels.device)
+    cuda = split.labels.device.type == "cuda"
+    for start in range(0, len(split.labels), batch_size):
+        images = split.images[start : start + batch_size]
+        labels = split.labels[start : start + batch_size]
+        with torch.autocast(labels.device.type, torch.bfloat16, enabled=cuda):
+            logits = model(data.normalized(images)).float()
+        loss += F.cross_entropy(logits, labels, reduction="sum")
+        right += (logits.argmax(1) == labels).sum()
+    total = len(split.labels)
+    return {"loss": float(loss) / total, "accuracy": float(right) / total}
+
+
+def augmented(images: Tensor, flips: bool, generator: torch.Generator) -> Tensor:
+    """Shifts each image by up to an eighth of its side (edges filled with the mean), and mirrors
+    half of them if `flips`. Images `[N, C, H, W]`, normalized."""
+    n, _, height, width = images.shape
+    device = images.device
+    reach = max(min(height, width) // 8, 1)
+    padded = F.pad(images, (reach, reach, reach, reach))
+    top, left = torch.randint(0, 2 * reach + 1, (2, n, 1), generator=generator, device=device)
+    rows = top + torch.arange(height, device=device)  # [N, H]
+    columns = left + torch.arange(width, device=device)  # [N, W]
+    if flips:
+        mirrored = torch.rand(n, 1, generator=generator, device=device) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    which = torch.arange(n, device=device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(
+        0, 3, 1, 2
+    )
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    adam = recipe.optimizer == "adamw"
+    decay = recipe.weight_decay if recipe.weight_decay is not None else (0.02 if adam else 5e-4)
+    rate = recipe.learning_rate if recipe.learning_rate is not None else (0.003 if adam else 0.1)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if adam:
+        return torch.optim.AdamW(groups, lr=rate, fused=True)
+    return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True, fused=True)
+
+
+def _schedule(total: int) -> Callable[[int], float]:
+    warmup = max(total // 10, 1)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
+
+    return factor

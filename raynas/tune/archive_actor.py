@@ -1,0 +1,111 @@
+"""The archive as a named actor on the cluster's head: the one process that writes a run."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from raynas.archive import Archive
+from raynas.trial import Job, Trial
+
+NAMESPACE = "raynas"
+
+Entry = tuple[Job | Trial, bytes | None]
+
+
+class ArchiveActor:
+    """Serves one archive to all trials of a run.
+
+    Calls that arrive while the disk is busy are committed together: whoever gets the lock next
+    writes everything that waits, with one fsync.
+    """
+
+    def __init__(self, run: str) -> None:
+        self._archive = Archive(Path(run))
+        self._waiting: list[Entry] = []
+        self._disk = asyncio.Lock()
+
+    async def append(self, entry: Entry) -> None:
+        self._waiting.append(entry)
+        async with self._disk:
+            batch, self._waiting = self._waiting, []
+            try:
+                await asyncio.to_thread(self._archive.append, batch)
+            except BaseException:
+                self._waiting = batch + self._waiting  # nobody may believe that it was kept
+                raise
+
+    async def wants_weights(self, trial: Trial) -> bool:
+        return self._archive.wants_weights(trial)
+
+    async def find(self, number: int) -> Trial | None:
+        return self._archive.find(number)
+
+    async def notes(self) -> list[str]:
+        return self._archive.notes
+
+    async def close(self) -> None:
+        async with self._disk:
+            await asyncio.to_thread(self._archive.close)
+
+
+@dataclass
+class RemoteArchive:
+    """The actor behind the same calls as the archive itself; it holds a name, not a handle.
+
+    A handle would go stale when the actor is restarted elsewhere, and could not be pickled into
+    Tune's own state.
+    """
+
+    name: str
+
+    def propose(self, job: Job) -> None:
+        ray.get(self._actor.append.remote((job, None)))
+
+    def record(self, trial: Trial, weights: bytes | None = None) -> None:
+        ray.get(self._actor.append.remote((trial, weights)))
+
+    def wants_weights(self, trial: Trial) -> bool:
+        return bool(ray.get(self._actor.wants_weights.remote(trial)))
+
+    def find(self, number: int) -> Trial | None:
+        found: Trial | None = ray.get(self._actor.find.remote(number))
+        return found
+
+    def notes(self) -> list[str]:
+        return list(ray.get(self._actor.notes.remote()))
+
+    def close(self) -> None:
+        """Rolls everything into Parquet and ends the actor."""
+        ray.get(self._actor.close.remote())
+        ray.kill(self._actor)
+
+    @property
+    def _actor(self) -> Any:
+        cached = _ACTORS.get(self.name)
+        if cached is None:
+            cached = _ACTORS[self.name] = ray.get_actor(self.name, namespace=NAMESPACE)
+        return cached
+
+
+_ACTORS: dict[str, Any] = {}  # handles of this process; Ray follows an actor through its restarts
+
+
+def start(run: Path) -> RemoteArchive:
+    """Starts the archive actor of a run on the head node, or finds the one that serves it."""
+    name = f"archive:{run.resolve()}"
+    actor = ray.remote(
+        num_cpus=0,
+        max_restarts=-1,
+        max_task_retries=-1,
+        resources={"node:__internal_head__": 0.001},
+    )(ArchiveActor)
+    handle = actor.options(
+        name=name, namespace=NAMESPACE, lifetime="detached", get_if_exists=True
+    ).remote(str(run.resolve()))
+    _ACTORS[name] = handle
+    return RemoteArchive(name)

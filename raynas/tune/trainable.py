@@ -1,0 +1,155 @@
+"""A trial on the cluster: one reused actor carries out one job after another."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import threading
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ray import tune
+
+from raynas.objective import Objective
+from raynas.session import Context, Evaluator, carry_out
+from raynas.trial import Job, Trial, job_from_dict
+from raynas.tune.archive_actor import RemoteArchive
+
+REPORT_SECONDS = 2.0  # between reports of a trial that crosses no rung
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every trial of a search shares; Ray keeps it once per node.
+
+    Attributes:
+        rungs: epochs at which the scheduler decides; a trial always reports there.
+        timeout: seconds after which a trial is given up, hanging or not.
+        gpu_share: of a GPU's memory that a trial may take, 0 without GPUs.
+    """
+
+    evaluator: Evaluator
+    objectives: tuple[Objective, ...]
+    archive: RemoteArchive
+    rungs: frozenset[int]
+    cpus: int
+    device: str
+    timeout: float | None
+    gpu_share: float
+
+
+class DesignTrial(tune.Trainable):  # type: ignore[misc]  # ray has no types here
+    """Carries out the job of its config; reports at rungs and now and then between."""
+
+    def setup(self, config: dict[str, Any], work: Work) -> None:
+        self._work = work
+        self._fresh = True
+        if work.gpu_share:
+            import torch
+
+            torch.cuda.set_per_process_memory_fraction(min(work.gpu_share, 1.0))
+        self._begin(config)
+
+    def reset_config(self, config: dict[str, Any]) -> bool:
+        """Takes the next job; False asks for a fresh process, where memory ran out before."""
+        if self._out_of_memory:
+            return False
+        self._end()
+        self._begin(config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        if self._fresh:
+            self._fresh = False
+            kept = self._work.archive.find(self._job.number)
+            if kept is not None:  # finished before its process, or the driver, died
+                return _result(kept, recorded=True)
+        began = time.monotonic()
+        for trial, weights in self._progress:
+            if trial.status != "stopped_early":
+                return _result(self._finish(trial, weights), recorded=True)
+            if self._worth_reporting(trial.fidelity, time.monotonic() - began):
+                return _result(trial, recorded=False)
+        raise RuntimeError("an evaluation ended without a last trial")
+
+    def _worth_reporting(self, epoch: int, seconds: float) -> bool:
+        if epoch >= self._work.evaluator.epochs:
+            return False  # the finished trial follows at once
+        return epoch in self._work.rungs or seconds >= REPORT_SECONDS
+
+    def cleanup(self) -> None:
+        self._end()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing to save: a trial that is lost begins anew."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """See `save_checkpoint`."""
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        work = self._work
+        self._job = job_from_dict(json.loads(config["job"]))
+        self._out_of_memory = False
+        self._fresh = True
+        context = Context(self._job.seed, work.cpus, work.device)
+        self._progress: Generator[tuple[Trial, Any], None, None] = carry_out(
+            self._job, work.evaluator, work.objectives, context, work.timeout
+        )
+        self._watchdog: threading.Timer | None = None
+        if work.timeout is not None:
+            self._watchdog = threading.Timer(work.timeout * 1.1 + 1, self._give_up, [self._job])
+            self._watchdog.daemon = True
+            self._watchdog.start()
+
+    def _finish(self, trial: Trial, weights: bytes | None) -> Trial:
+        self._stop_watchdog()
+        trial = replace(trial, node=platform.node())
+        archive = self._work.archive
+        keep = weights if weights is not None and archive.wants_weights(trial) else None
+        archive.record(trial, keep)  # acknowledged before Tune hears of it
+        self._out_of_memory = (trial.error or "").startswith("OutOfMemoryError")
+        return trial
+
+    def _give_up(self, job: Job) -> None:
+        """Ends a process whose evaluation hangs; the trial is kept as failed first."""
+        error = f"hung past the limit of {self._work.timeout:g} s per trial; its process was ended"
+        trial = Trial(
+            job.number,
+            job.architecture,
+            "failed",
+            dict(job.costs),
+            seed=job.seed,
+            split=self._work.evaluator.split,
+            seconds=self._work.timeout or 0.0,
+            started_at=time.time() - (self._work.timeout or 0.0),
+            node=platform.node(),
+            error=error,
+        )
+        self._work.archive.record(trial)
+        os._exit(1)
+
+    def _end(self) -> None:
+        self._stop_watchdog()
+        self._progress.close()  # frees what the evaluation holds
+        if self._work.gpu_share:
+            import torch
+
+            torch.cuda.empty_cache()
+
+    def _stop_watchdog(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+
+
+def _result(trial: Trial, recorded: bool) -> dict[str, Any]:
+    """What Tune is told: the trial as one string (nested values would come back flattened)."""
+    return {
+        **trial.metrics,
+        "trial": json.dumps(trial.to_dict()),
+        "recorded": recorded,
+        "done": recorded,
+        "epoch": trial.fidelity,
+    }
