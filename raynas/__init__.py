@@ -1,1 +1,53 @@
-"""Neural architecture search that explains itself with evidence."""
+"""Neural architecture search that explains itself with evidence.
+
+The public names are loaded when they are first used, so that `import raynas` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raynas.api import load, resume, search
+    from raynas.architecture import Architecture, Decision
+    from raynas.errors import UserError
+    from raynas.objective import Constraint, Objective
+    from raynas.problem import Problem
+    from raynas.result import SearchResult
+    from raynas.space import Space
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Architecture": "raynas.architecture",
+    "Constraint": "raynas.objective",
+    "Decision": "raynas.architecture",
+    "Objective": "raynas.objective",
+    "Problem": "raynas.problem",
+    "SearchResult": "raynas.result",
+    "Space": "raynas.space",
+    "UserError": "raynas.errors",
+    "load": "raynas.result",
+    "resume": "raynas.api",
+    "search": "raynas.api",
+}
+__all__ = [
+    "Architecture",
+    "Constraint",
+    "Decision",
+    "Objective",
+    "Problem",
+    "SearchResult",
+    "Space",
+    "UserError",
+    "load",
+    "resume",
+    "search",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'raynas' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

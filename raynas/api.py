@@ -24,7 +24,6 @@ from raynas.architecture import Architecture
 from raynas.archive import Archive
 from raynas.errors import UserError, unknown
 from raynas.evaluation import FunctionEvaluator, TrainingEvaluator
-from raynas.explanation import claims as claim_files
 from raynas.problem import Problem
 from raynas.report import write_report
 from raynas.result import LEVELS, SearchResult, busy_seconds, load
@@ -236,7 +235,7 @@ def _carry_on(
         archive.close()
         driver.disconnect()
     result = SearchResult(folder, interrupted, ended)
-    claim_files.write(folder / "claims", result.explain())
+    result.write_claims()
     write_report(result)
     return result
 

@@ -116,3 +116,23 @@ def ranks(points: Array) -> np.ndarray[Any, np.dtype[np.int64]]:
         rank[left[front]] = level
         left, level = left[~front], level + 1
     return rank
+
+
+def crowding(points: Array) -> Array:
+    """How much room each row of `[N, M]` losses has among those of its own rank.
+
+    The sum over objectives of the gap between a point's neighbours, as a share of the range;
+    infinite at the ends of a front (Deb et al. 2002, section III-B).
+    """
+    room = np.zeros(len(points))
+    rank = ranks(points)
+    for level in range(int(rank.max(initial=-1)) + 1):
+        members = np.flatnonzero(rank == level)
+        for column in points[members].T:
+            order = members[np.argsort(column, kind="stable")]
+            values = np.sort(column)
+            width = values[-1] - values[0] if len(values) else 0.0
+            room[order[[0, -1]]] = np.inf if len(order) else 0.0
+            if width > 0:
+                room[order[1:-1]] += (values[2:] - values[:-2]) / width
+    return room

@@ -116,10 +116,21 @@ class SearchResult:
         shape, design = tuple(data["input_shape"]), self.architecture(trial)
         return layers(lambda: build(design, shape, data["num_classes"]), shape)
 
-    def explain(self) -> list[Claim]:
-        """Computes all claims from the trials as they are now, most telling first."""
-        findings = Findings(self.info, self.trials, self.proposals)
-        return findings.all(self.layers() if len(findings.front) else [])
+    def explain(self, trial: int | None = None) -> list[Claim]:
+        """Computes all claims from the trials as they are now, most telling first.
+
+        Args:
+            trial: the design whose choices are explained; None is the best of the front.
+        """
+        findings = Findings(self.info, self.trials)
+        number = None
+        if trial is not None or len(findings.front):
+            number = int(self._row(trial)["number"])
+        return findings.all(number, self.layers(number) if number is not None else [])
+
+    def write_claims(self) -> None:
+        """Makes the claims anew and keeps them in the run."""
+        claim_files.write(self.path / "claims", self.explain())
 
     def sentences(self, level: str | None = None) -> list[str]:
         """The claims worth saying first, in words; a level may be brief, standard or detailed."""
@@ -151,7 +162,7 @@ class SearchResult:
                 f"expected a layer from 0 to {len(names) - 1}; got {layer}: the design has "
                 f"{len(names)} layers."
             )
-        findings = Findings(self.info, self.trials, self.proposals)
+        findings = Findings(self.info, self.trials)
         number = int(self._row(trial)["number"])
         found = findings.contrasts(number)
         return [c for c in found if (c.path or "").rpartition(".")[0] == names[layer]]

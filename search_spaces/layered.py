@@ -11,6 +11,7 @@ than 8; global average pooling and one linear layer follow. Takes images of 8x8 
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from raynas.architecture import Architecture, Decision
@@ -95,9 +96,10 @@ def build(
             y: Tensor = self.operation(x)
             return y if self.shortcut is None else y + self.shortcut(x)
 
-    layers: list[nn.Module] = []
+    parts: dict[str, nn.Module] = {}
     for i, stride in enumerate(strides(int(architecture["num_layers"]), min(height, width))):
-        layers.append(Layer(i, channels, stride))
+        parts[f"layer{i}"] = Layer(i, channels, stride)
         channels = int(architecture[f"layer{i}.filter_size"])
-    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
-    return nn.Sequential(*layers, *head)
+    parts |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    parts["classifier"] = nn.Linear(channels, num_classes)
+    return nn.Sequential(OrderedDict(parts))

@@ -38,12 +38,10 @@ class Findings:
     Args:
         info: the run's problem and space.
         trials: `raynas.load(RUN).trials`.
-        proposals: `raynas.load(RUN).proposals`.
     """
 
     info: RunInfo
     trials: pd.DataFrame
-    proposals: pd.DataFrame
     front: pd.DataFrame = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,16 +55,14 @@ class Findings:
     def _objective(self) -> Objective:
         return self.info.objectives[0]
 
-    def all(self, layer_costs: LayerCosts = ()) -> list[Claim]:
-        """Every claim about the run as a whole and its best design, most telling first."""
+    def all(self, trial: int | None, layer_costs: LayerCosts = ()) -> list[Claim]:
+        """Every claim about the run as a whole and about one design, most telling first."""
         claims: list[Claim] = []
         if len(self.front):
             claims += [self.performance(), *self.trade_offs()]
         claims += self.marginal_effects()
-        if len(self.front):
-            best = int(self.front.iloc[0]["number"])
-            claims += self.shares(best, layer_costs)
-            claims += self.contrasts(best)
+        if trial is not None:
+            claims += [*self.shares(trial, layer_costs), *self.contrasts(trial)]
         return claims
 
     def performance(self) -> Claim:

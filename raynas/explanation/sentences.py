@@ -19,16 +19,17 @@ def sentence(claim: Claim) -> str:
 
 
 def chosen(claims: Sequence[Claim], most: int) -> list[Claim]:
-    """The few claims worth saying first: of each kind in turn, the clearest."""
-    effects = [c for c in claims if c.kind == "effect" and c.family == "whole design"]
-    picks = [
-        *[c for c in claims if c.kind == "performance"],
-        *_best_saving(claims),
-        *[c for c in effects if c.verdict != "open"][: max(most - 3, 1)],
-        *[c for c in effects if c.verdict == "open"][-1:],
-        *[c for c in claims if c.kind == "share"],
-    ]
-    return picks[:most]
+    """The few claims worth saying first: the best design, what saves most, what matters most,
+    what cannot be told, and where the parameters are."""
+    effects: dict[str | None, Claim] = {}
+    for claim in claims:
+        if claim.kind == "effect" and claim.family == "whole design":
+            effects.setdefault(claim.path, claim)  # of each decision the clearest comparison
+    clear = [c for c in effects.values() if c.verdict != "open"]
+    unclear = [c for c in effects.values() if c.verdict == "open"]
+    best = [c for c in claims if c.kind == "performance"]
+    rest = [*_best_saving(claims), *unclear[:1], *[c for c in claims if c.kind == "share"]]
+    return [*best, *clear[: max(most - len(best) - len(rest), 1)], *rest][:most]
 
 
 def summary(claims: Sequence[Claim]) -> str:

@@ -12,16 +12,14 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from raynas.errors import UserError
 from raynas.session import Evaluator, Session
 from raynas.tune import archive_actor
 from raynas.tune.archive_actor import RemoteArchive
+from raynas.tune.schedulers import rungs, scheduler
 from raynas.tune.searcher import SessionSearcher
 from raynas.tune.trainable import DesignTrial, Work
-
-REDUCTION = 3  # ASHA: a third of the trials goes on at each rung
 
 
 class TuneDriver:
@@ -84,7 +82,7 @@ class TuneDriver:
                 trainable,
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
-                    scheduler=_scheduler(session, stops, evaluator.epochs),
+                    scheduler=scheduler(session.objectives, stops, evaluator.epochs),
                     num_samples=-1,
                     max_concurrent_trials=2 * places,
                     reuse_actors=True,
@@ -108,12 +106,6 @@ class TuneDriver:
         """Leaves the cluster, or ends the one that was started here."""
         if self._ours:
             ray.shutdown()
-
-
-def rungs(epochs: int) -> list[int]:
-    """The epochs at which ASHA decides: a ninth and a third of them all, rounded up."""
-    first = -(-epochs // REDUCTION**2)
-    return [epoch for epoch in (first, first * REDUCTION) if epoch < epochs]
 
 
 def _connect(address: str | None) -> None:
@@ -144,20 +136,6 @@ def _slots(cpus: int, gpus: float) -> int:
             "--gpus-per-trial."
         )
     return int(fits)
-
-
-def _scheduler(session: Session, stops: list[int], epochs: int) -> TrialScheduler:
-    if not stops:
-        return FIFOScheduler()
-    first = session.objectives[0]
-    return AsyncHyperBandScheduler(
-        time_attr="epoch",
-        metric=first.name,
-        mode=first.direction,
-        grace_period=stops[0],
-        reduction_factor=REDUCTION,
-        max_t=epochs + 1,  # one more, so that ASHA never ends a trial that ends by itself
-    )
 
 
 class _Deadline(tune.Stopper):  # type: ignore[misc]  # ray has no types here
