@@ -228,7 +228,7 @@ def _close(console: Console, result: SearchResult) -> int:
     if len(front):
         console.print(_front_table(result, front))
         for text in result.sentences():
-            console.print(f"• {text}", highlight=False)
+            console.print(f"• {text}", highlight=False, soft_wrap=not console.is_terminal)
     else:
         console.print(f"No design was trained to the end. {_failures(result)}", highlight=False)
     console.print(f"\n[bold]run[/bold]    {result.path}", highlight=False)

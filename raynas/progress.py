@@ -48,7 +48,7 @@ class Display:
             ):
                 yield
         else:
-            with _repeating(lambda: self._console.print(self._line(), highlight=False)):
+            with _repeating(lambda: print(self._line(), flush=True)):
                 yield
 
     def _learn(self, trial: Trial) -> None:
@@ -80,8 +80,9 @@ class Display:
                 f"{o.name} {value(metrics[o.name], o.name)}" for o in self._session.objectives
             ]
             best = f"; best so far: trial {self._best.number} with {', '.join(readings)}"
+        done = _evaluated(self._session)
         return (
-            f"{_evaluated(self._session)} trials done"
+            f"{done} trial{'s' if done != 1 else ''} done"
             f"{' (' + ', '.join(parts) + ')' if parts else ''}, {running} running{best}; "
             f"{self._left()}"
         )

@@ -3,9 +3,10 @@
 Estimates come from one joint model because a search draws good options together, and averages
 of one option at a time would credit it with what the others do. Each decision has an effect per
 option, and decisions that recur in many layers (`*.kernel_size`) share a common effect on top,
-so that sixteen layers learn from each other. Every group of effects has a spread of its own,
-found by marginal likelihood (empirical Bayes, Rasmussen & Williams 2006, ch. 5): where the
-archive shows nothing the spread is near zero, and so is every effect.
+so that sixteen layers learn from each other. Every group of effects has a spread of its own: a
+half-Cauchy prior (Gelman 2006) and the marginal likelihood (Rasmussen & Williams 2006, ch. 5)
+say which spreads fit, and the draws carry that doubt too. Where the archive shows nothing, effects
+are near zero, within what it could not have shown.
 """
 
 from __future__ import annotations
@@ -24,9 +25,14 @@ from raynas.objective import Objective
 from raynas.space import Space
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Index = np.ndarray[Any, np.dtype[np.int64]]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
-DRAWS = 500
-MOST = 1500  # trials that enter the model; more are thinned evenly
+DRAWS = 600
+SPREADS = 50  # sets of spreads that the draws are made under
+GRID = np.array([0.01, 0.03, 0.1, 0.2, 0.35, 0.55, 0.85, 1.3, 2.0, 3.0])  # a group's spread may be
+WIDTH = 0.5  # of the prior of a spread; metrics are scaled to deviation 1
+MOST = 600  # trials that enter the model; more are thinned evenly
 
 
 @dataclass(frozen=True)
@@ -82,12 +88,9 @@ class Features:
                 self._add(x, f"*.{leaf}", d, options[d.name], 1.0 / len(active))
         return x
 
-    def with_option(self, rows: Array, path: str, d: Decision, option: Option) -> Array:
-        """Rows `[N, columns]` with a decision, or `*.leaf` in all layers, set to an option."""
-        rows = rows.copy()
-        for o in d.options:
-            rows[:, self._column[path, o]] = (o == option) - 1.0 / len(d.options)
-        return rows
+    def columns(self, name: str, d: Decision) -> Index:
+        """Where the options of a decision, or of `*.leaf`, stand in a row."""
+        return np.array([self._column[name, o] for o in d.options])
 
     def _add(self, x: Array, name: str, d: Decision, option: Option, weight: float) -> None:
         if option not in d.options:
@@ -104,18 +107,39 @@ class Effects:
         draws: `[DRAWS, columns]`, on the link's scale.
         base: `[DRAWS]`, the level all effects are relative to.
         rows: features of the designs in the archive `[trials, columns]`.
-        kept: which of the readings given these rows are.
-        noise: what one reading scatters around the model, on the link's scale.
+        active: for each decision, in which of the rows it is active `[trials]`.
     """
 
     features: Features
     objective: Objective
     link: Link
     rows: Array
-    kept: Array
+    active: Mapping[str, Mask]
     draws: Array
     base: Array
-    noise: float
+
+    def where(self, path: str, d: Decision) -> Mask:
+        """The rows in which a decision, or for `*.leaf` any layer's, is active."""
+        names = [other.name for other in self._meant(path, d)]
+        return np.asarray(np.any([self.active[name] for name in names], axis=0))
+
+    def switched(self, path: str, d: Decision, option: Option) -> Array:
+        """The rows `where` it is active, with a decision, or `*.leaf` in all layers, set to it."""
+        rows, decisions = self.rows.copy(), self._meant(path, d)
+        target = np.array([o == option for o in d.options]) - 1.0 / len(d.options)
+        family = self.features.shared.get(d.leaf, [])
+        layers = sum((self.active[other.name] for other in family), np.zeros(len(rows)))
+        for other in decisions:
+            own = self.features.columns(other.name, d)
+            on = np.flatnonzero(self.active[other.name])[:, None]
+            if family:  # what all layers share moves by this layer's part of it
+                moved = (target - rows[on, own]) / layers[on]
+                rows[on, self.features.columns(f"*.{d.leaf}", d)] += moved
+            rows[on, own] = target
+        return rows[self.where(path, d)]
+
+    def _meant(self, path: str, d: Decision) -> list[Decision]:
+        return self.features.shared[d.leaf] if path.startswith("*.") else [d]
 
     def change(self, before: Array, after: Array) -> Array:
         """Draws of the metric's mean change from rows `before` to `after`, each [N, columns]."""
@@ -142,56 +166,76 @@ def fit(
     centre, scale = float(y.mean()), float(y.std()) or 1.0
     group = np.array(features.group)
     kernels = [x[:, group == g] @ x[:, group == g].T for g in range(features.groups)]
-    spread, noise = _spreads(kernels, (y - centre) / scale)
-    base, draws = _draw(x, spread[group], noise, (y - centre) / scale)
-    return Effects(
-        features, objective, link, x, keep, draws * scale, base * scale + centre, noise * scale
-    )
+    spreads, noises = _spreads(kernels, (y - centre) / scale)
+    base, draws = _draw(x, spreads[:, group], noises, (y - centre) / scale)
+    active = {d.name: np.array([d.name in designs[i] for i in keep]) for d in space.decisions}
+    return Effects(features, objective, link, x, active, draws * scale, base * scale + centre)
 
 
-def _spreads(kernels: list[Array], y: Array) -> tuple[Array, float]:
-    """The prior deviation of each group and the noise's, at the peak of the marginal likelihood."""
-    ones = np.ones((len(y), len(y)))
+def _spreads(kernels: list[Array], y: Array) -> tuple[Array, Array]:
+    """Draws of the groups' prior deviations `[SPREADS, groups]` and of the noise's `[SPREADS]`.
+
+    The noise is at the peak of the posterior; each group is drawn from its conditional posterior
+    there, on a grid.
+    """
+    stack = np.array(kernels)
 
     def loss(theta: Array) -> tuple[float, Array]:
         variance = np.exp(2 * theta)
-        k = sum(v * kernel for v, kernel in zip(variance, kernels, strict=False)) + ones
-        factor = cho_factor(k + variance[-1] * np.eye(len(y)), lower=True)
-        alpha = cho_solve(factor, y)
-        inverse = cho_solve(factor, np.eye(len(y)))
-        value = np.log(np.diag(factor[0])).sum() + 0.5 * y @ alpha
-        slopes = [
-            v * (np.sum(inverse * kernel) - alpha @ kernel @ alpha)
-            for v, kernel in zip(variance, kernels, strict=False)
-        ]
-        slopes.append(variance[-1] * (np.trace(inverse) - alpha @ alpha))
-        # A half-Cauchy prior of width 0.5 on each group keeps single lucky readings from ruling.
-        value += np.log1p(4 * variance[:-1]).sum()
-        slopes[:-1] = [
-            s + 8 * v / (1 + 4 * v) for s, v in zip(slopes[:-1], variance[:-1], strict=True)
-        ]
-        return float(value), np.array(slopes)
+        inverse, alpha, value = _solve(stack, variance, y)
+        traces = np.einsum("ij,gij->g", inverse, stack)
+        slopes = variance[:-1] * (traces - np.einsum("i,gij,j->g", alpha, stack, alpha))
+        prior = variance[:-1] / WIDTH**2
+        noise = variance[-1] * (np.trace(inverse) - alpha @ alpha)
+        slope = np.append(slopes + 2 * prior / (1 + prior), noise)
+        return value + float(np.log1p(prior).sum()), slope
 
     start = np.log([*[0.3] * len(kernels), 0.7])
-    bounds = [(np.log(1e-3), np.log(5.0))] * len(kernels) + [(np.log(0.02), np.log(2.0))]
-    best = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-    return np.exp(best[:-1]), float(np.exp(best[-1]))
+    bounds = [(np.log(GRID[0]), np.log(GRID[-1]))] * len(kernels) + [(np.log(0.02), np.log(2.0))]
+    peak = np.exp(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x)
+    rng = np.random.default_rng(0)
+    spreads = np.tile(peak[:-1], (SPREADS, 1))
+    for g in range(len(kernels)):
+        values = np.array([loss(np.log(_with(peak, g, t)))[0] for t in GRID])
+        weights = np.exp(values.min() - values) * np.gradient(GRID)
+        spreads[:, g] = rng.choice(GRID, size=SPREADS, p=weights / weights.sum())
+    return spreads, np.full(SPREADS, peak[-1])
 
 
-def _draw(x: Array, deviation: Array, noise: float, y: Array) -> tuple[Array, Array]:
-    """Posterior draws of level and effects (Matheron's rule), with the tails of a t."""
+def _with(values: Array, i: int, value: float) -> Array:
+    changed = values.copy()
+    changed[i] = value
+    return changed
+
+
+def _solve(stack: Array, variance: Array, y: Array) -> tuple[Array, Array, float]:
+    """Inverse covariance of the readings, its product with them, and their negative log density."""
+    k = np.einsum("g,gij->ij", variance[:-1], stack) + 1.0 + variance[-1] * np.eye(len(y))
+    factor = cho_factor(k, lower=True)
+    alpha = cho_solve(factor, y)
+    value = float(np.log(np.diag(factor[0])).sum() + 0.5 * y @ alpha)
+    return cho_solve(factor, np.eye(len(y))), alpha, value
+
+
+def _draw(x: Array, deviations: Array, noises: Array, y: Array) -> tuple[Array, Array]:
+    """Posterior draws of level `[DRAWS]` and effects `[DRAWS, columns]`, with the tails of a t.
+
+    Matheron's rule: a draw from the prior, moved by how it misses the readings.
+    """
     rng = np.random.default_rng(0)  # fixed: the same archive always says the same
     wide = np.column_stack([np.ones(len(y)), x])
-    prior = np.concatenate([[1.0], deviation])
-    k = (wide * prior**2) @ wide.T
-    factor = cho_factor(k + noise**2 * np.eye(len(y)), lower=True)
-    gain = (wide * prior**2).T
-    mean = gain @ cho_solve(factor, y)
-    free = rng.normal(size=(DRAWS, len(prior))) * prior
-    errors = rng.normal(size=(DRAWS, len(y))) * noise
-    moved = free - (gain @ cho_solve(factor, (free @ wide.T + errors).T)).T
-    used = float(np.trace(cho_solve(factor, k)))
-    freedom = max(len(y) - used, 3.0)
-    moved *= np.sqrt(freedom / rng.chisquare(freedom, size=DRAWS))[:, None]
-    draws = mean + moved
+    found = []
+    for deviation, noise in zip(deviations, noises, strict=True):
+        prior = np.concatenate([[1.0], deviation])
+        gain = (wide * prior**2).T
+        k = wide @ gain
+        factor = cho_factor(k + noise**2 * np.eye(len(y)), lower=True)
+        count = DRAWS // len(deviations)
+        free = rng.normal(size=(count, len(prior))) * prior
+        errors = rng.normal(size=(count, len(y))) * noise
+        moved = free - (gain @ cho_solve(factor, (free @ wide.T + errors).T)).T
+        freedom = max(len(y) - float(np.trace(cho_solve(factor, k))), 3.0)
+        moved *= np.sqrt(freedom / rng.chisquare(freedom, size=count))[:, None]
+        found.append(gain @ cho_solve(factor, y) + moved)
+    draws = np.concatenate(found)
     return draws[:, 0], draws[:, 1:]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from raynas.explanation.claims import Claim
+from raynas.tables import COUNTS
 
 SHARES = ("accuracy", "test_accuracy")  # metrics that are shares of one, worded in per cent
 
@@ -62,7 +63,7 @@ def _performance(c: Claim) -> str:
 
 def _trade_off(c: Claim) -> str:
     saved = [
-        f"{1 / r:.1f} times less {n}" if r < 1 else f"{r:.1f} times more {n}"
+        f"{1 / r:.1f} times {_fewer(n)} {n}" if r < 1 else f"{r:.1f} times more {n}"
         for n, r in c.side_effects.items()
         if r > 0
     ]
@@ -114,6 +115,10 @@ def _best_saving(claims: Sequence[Claim]) -> list[Claim]:
     offers = [c for c in claims if c.kind == "tradeoff" and c.side_effects]
     free = [c for c in offers if c.verdict == "open"]
     return sorted(free or offers, key=lambda c: sum(c.side_effects.values()))[:1]
+
+
+def _fewer(metric: str) -> str:
+    return "fewer" if metric in COUNTS else "less"
 
 
 def _value(c: Claim) -> str:

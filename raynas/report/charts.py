@@ -1,0 +1,214 @@
+"""Charts as plain numbers: positions in per cent of the drawing, so that text keeps its size on
+every screen. Upwards is what `Axis.at` gives; the template turns it round for SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from raynas.explanation.sentences import value
+from raynas.objective import Objective, pareto_front
+from raynas.report.axes import NUMBER, Axis, axis, time_axis
+from raynas.report.words import goal
+from raynas.run import RunInfo
+
+NARROW = 0.25  # of the range of all trials: a front within less is drawn again, closer
+MOST_POINTS = 1500  # drawn in one chart; the front is always among them
+
+
+@dataclass(frozen=True)
+class Point:
+    """A trial in a chart."""
+
+    number: int
+    x: float
+    y: float
+    kind: str  # a status, or `front`
+    title: str
+
+
+@dataclass(frozen=True)
+class Line:
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+@dataclass(frozen=True)
+class Label:
+    x: float
+    y: float
+    text: str
+    dx: int
+    dy: int
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing with two axes; `left_out` points of many are not drawn."""
+
+    x: Axis
+    y: Axis
+    x_name: str
+    y_name: str
+    points: Sequence[Point]
+    lines: Sequence[Line]
+    labels: Sequence[Label] = ()
+    left_out: int = 0
+
+
+def trade_off(rows: pd.DataFrame, front: pd.DataFrame, info: RunInfo) -> Chart:
+    """The trials with readings over the first two objectives, upwards the first."""
+    first, second = info.objectives[:2]
+    front = front[front["number"].isin(rows["number"])]
+    shown = thinned(rows, front)
+    x, y = axis(rows[f"m.{second.name}"], second.name), axis(rows[f"m.{first.name}"], first.name)
+    points = _points(shown, front, info.objectives, x, y, f"m.{second.name}")
+    pairs = front[[f"m.{second.name}", f"m.{first.name}"]].astype(float).to_numpy()
+    turned = pairs * [second.loss(1.0), first.loss(1.0)]
+    stairs = pairs[pareto_front(turned)] if len(pairs) else pairs
+    stairs = stairs[np.argsort(second.loss(1.0) * stairs[:, 0])]
+    lines = _steps([(x.at(a), y.at(b)) for a, b in stairs])
+    labels = _labels([p for p in points if p.kind == "front"])
+    return Chart(x, y, hint(second), hint(first), points, lines, labels, len(rows) - len(shown))
+
+
+def close_to(rows: pd.DataFrame, front: pd.DataFrame, first: Objective) -> pd.DataFrame:
+    """The trials about as good as the front in the first objective, where it is a narrow band
+    among them all; else none."""
+    losses = rows[f"m.{first.name}"].astype(float) * first.loss(1.0)
+    members = losses[rows["number"].isin(front["number"])]
+    width = members.max() - members.min()
+    narrow = 0 < width < NARROW * (losses.max() - losses.min())
+    near: pd.DataFrame = rows[(losses <= members.max() + width) & narrow]
+    return near
+
+
+def by_number(rows: pd.DataFrame, front: pd.DataFrame, info: RunInfo) -> Chart:
+    """The only objective over the trial number."""
+    first = info.objectives[0]
+    shown = thinned(rows, front)
+    x, y = axis(rows[NUMBER], NUMBER), axis(rows[f"m.{first.name}"], first.name)
+    points = _points(shown, front, info.objectives, x, y, NUMBER)
+    labels = _labels([p for p in points if p.kind == "front"])
+    return Chart(x, y, "trial number", hint(first), points, (), labels, len(rows) - len(shown))
+
+
+def timeline(trials: pd.DataFrame, front: pd.DataFrame, info: RunInfo) -> Chart:
+    """The first objective of each trial when it ended, and the best so far.
+
+    Args:
+        trials: of `with_ends`; those without a reading are marked on the base line.
+    """
+    first = info.objectives[0]
+    column = f"m.{first.name}"
+    usable = trials["status"].isin(["finished", "stopped_early"])
+    trials = trials.assign(**{column: trials[column].where(usable).astype(float)})
+    last = float(trials["ended"].max())
+    x, y = time_axis(last), axis(trials[column].dropna(), first.name)
+    shown = thinned(trials, front)
+    points = _points(shown, front, info.objectives, x, y, "ended")
+    ends = allowed(trials[trials["status"] == "finished"], info).sort_values("ended")
+    losses = ends[column] * first.loss(1.0)
+    better = ends[losses < losses.cummin().shift(fill_value=math.inf)]
+    corners = [(x.at(t), y.at(v)) for t, v in zip(better["ended"], better[column], strict=True)]
+    lines = _steps([*corners, (x.at(last), corners[-1][1])] if corners else [])
+    name = "time at work since the start"
+    return Chart(x, y, name, hint(first), points, lines, (), len(trials) - len(shown))
+
+
+def with_ends(trials: pd.DataFrame, proposals: pd.DataFrame) -> pd.DataFrame:
+    """Adds `ended`: seconds from the start to each trial's end; pauses of the run are left out."""
+    proposed = trials["number"].map(proposals.set_index("number")["at"])
+    start = trials["started_at"].where(trials["status"] != "infeasible", proposed)  # never started
+    begin = (start - start.min()).dt.total_seconds()
+    rows = trials.assign(begin=begin, ended=begin + trials["seconds"]).sort_values("begin")
+    idle = (rows["begin"] - rows["ended"].cummax().shift()).clip(lower=0).fillna(0).cumsum()
+    rows = rows.assign(ended=rows["ended"] - idle).drop(columns="begin")
+    return rows.dropna(subset=["ended"]).sort_values("number")
+
+
+def allowed(rows: pd.DataFrame, info: RunInfo) -> pd.DataFrame:
+    """The trials that keep every constraint, as far as is known."""
+    broken = pd.Series(False, index=rows.index)
+    for c in info.constraints:
+        if f"m.{c.metric}" in rows:
+            gap = rows[f"m.{c.metric}"].astype(float) - c.bound
+            broken |= (gap if c.sense == "max" else -gap) > 0
+    kept: pd.DataFrame = rows[~broken]
+    return kept
+
+
+def thinned(rows: pd.DataFrame, front: pd.DataFrame) -> pd.DataFrame:
+    """At most MOST_POINTS trials, evenly spread over the search, and the front."""
+    every = max(1, math.ceil(len(rows) / MOST_POINTS))
+    drawn = np.arange(len(rows)) % every == 0
+    kept: pd.DataFrame = rows[drawn | rows["number"].isin(front["number"])]
+    return kept
+
+
+def readings(row: Mapping[Hashable, Any], objectives: Sequence[Objective]) -> str:
+    """A trial in one line: number, status and objectives."""
+    known = [o.name for o in objectives if not pd.isna(row.get(f"m.{o.name}"))]
+    said = [f"{name} {value(float(row[f'm.{name}']), name)}" for name in known]
+    return ", ".join([f"trial {row['number']}", str(row["status"]).replace("_", " "), *said])
+
+
+def hint(objective: Objective) -> str:
+    """An objective's name, unit and which way is better."""
+    unit = "" if objective.unit == "1" else f", {objective.unit}"
+    return f"{objective.name}{unit} ({goal(objective)})"
+
+
+def _points(
+    rows: pd.DataFrame,
+    front: pd.DataFrame,
+    objectives: Sequence[Objective],
+    x: Axis,
+    y: Axis,
+    across: str,
+) -> list[Point]:
+    members = set(front["number"])
+    points = []
+    for row in rows.to_dict("records"):
+        kind = "front" if row["number"] in members else str(row["status"])
+        height = float(row[f"m.{objectives[0].name}"])
+        title = readings(row, objectives)
+        up = 0.0 if math.isnan(height) else y.at(height)
+        points.append(Point(row["number"], x.at(float(row[across])), up, kind, title))
+    return sorted(points, key=lambda p: p.kind == "front")  # the front is drawn last, on top
+
+
+def _steps(corners: Sequence[tuple[float, float]]) -> list[Line]:
+    lines = []
+    for (x1, y1), (x2, y2) in pairwise(corners):
+        lines += [Line(x1, y1, x2, y1), Line(x2, y1, x2, y2)]
+    return lines
+
+
+def _labels(points: Sequence[Point]) -> list[Label]:
+    """Numbers beside points, those of one place together; what finds no room is left out."""
+    places: dict[tuple[float, float], list[str]] = {}
+    for p in points:
+        places.setdefault((p.x, p.y), []).append(str(p.number))
+    labels: list[Label] = []
+    taken: list[tuple[float, float, float]] = []  # left, right, middle
+    for (x, y), names in sorted(places.items()):
+        text = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
+        width = 3.0 * len(text)  # per cent of a narrow drawing
+        for dx, dy in ((8, -8), (-8, -8), (8, 16), (-8, 16)):
+            left, right = (x, x + width + 2) if dx > 0 else (x - width - 2, x)
+            middle = y + (4 if dy < 0 else -4)
+            room = left >= 0 and right <= 104
+            if room and all(left > r or right < a or abs(middle - m) > 6 for a, r, m in taken):
+                taken.append((left, right, middle))
+                labels.append(Label(x, y, text, dx, dy))
+                break
+    return labels

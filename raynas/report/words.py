@@ -1,0 +1,86 @@
+"""Numbers and changes in words, where a table or a chart needs less than a sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from raynas.architecture import option_text
+from raynas.explanation.claims import Claim
+from raynas.explanation.sentences import SHARES, value
+from raynas.objective import Objective
+from raynas.tables import COUNTS
+
+
+def changed_text(changed: Sequence[tuple[str, Any, Any]]) -> list[str]:
+    """Changes of decisions in words; a layer that came or went is said once."""
+    said: dict[str, None] = {}
+    for name, before, after in changed:
+        layer = name.rpartition(".")[0]
+        same = [c for c in changed if c[0].rpartition(".")[0] == layer]
+        if layer and all(c[2] is None for c in same):
+            said[f"{layer} removed"] = None
+        elif layer and all(c[1] is None for c in same):
+            options = ", ".join(f"{c[0].rpartition('.')[2]} {_text(c[2])}" for c in same)
+            said[f"{layer} added ({options})"] = None
+        elif before is None or after is None:
+            said[f"{name} {_text(after)}" if before is None else f"{name} gone"] = None
+        else:
+            said[f"{name} {_text(before)} → {_text(after)}"] = None
+    return list(said)
+
+
+def change(claim: Claim) -> str:
+    """A claim's estimate as a change; shares in points."""
+    if claim.estimate is None:
+        return "unknown"
+    return f"{signed(claim.estimate, claim.metric)} {unit(claim)}".rstrip()
+
+
+def unit(claim: Claim) -> str:
+    """The unit of a claim's change; empty if it has none."""
+    return "points" if claim.metric in SHARES else claim.unit.removesuffix("1")
+
+
+def signed(number: float, metric: str) -> str:
+    """A change with its sign; of shares in points."""
+    text = f"{100 * number:+.1f}" if metric in SHARES else f"{number:+.3g}"
+    return text.replace("-", "−", 1)
+
+
+def span(claim: Claim) -> str:
+    """A claim's interval with its level; empty without one."""
+    if claim.ci_low is None or claim.ci_high is None:
+        return ""
+    say = value if claim.kind == "performance" else signed
+    low, high = (say(v, claim.metric) for v in (claim.ci_low, claim.ci_high))
+    return f"{100 * claim.ci_level:.0f} %: {low} to {high}"
+
+
+def goal(objective: Objective) -> str:
+    """Which way is better, in words."""
+    words = ("fewer", "more") if objective.name in COUNTS else ("lower", "higher")
+    return f"{words[objective.direction == 'max']} is better"
+
+
+def size_text(size: int) -> str:
+    """How many designs, in figures that can be read."""
+    if size < 1_000_000:
+        return f"{size:,}"
+    power = math.floor(math.log10(size))
+    factor = 10 ** (math.log10(size) - power)
+    return f"{factor:.1f} × 10{str(power).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _text(option: Any) -> str:
+    return option if isinstance(option, str) else option_text(option)

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from raynas.errors import UserError
+from raynas.objective import Constraint, Objective, crowding, losses, pareto_front, ranks
+
+
+def brute_force(points):
+    return [not any((p <= q).all() and (p < q).any() for p in points) for q in points]
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", range(10))
+def test_front_is_what_nothing_dominates(objectives, seed):
+    points = np.random.default_rng(seed).integers(0, 6, size=(40, objectives)).astype(float)
+    assert pareto_front(points).tolist() == brute_force(points)
+    order = np.random.default_rng(seed).permutation(40)
+    assert pareto_front(points[order]).tolist() == pareto_front(points)[order].tolist()
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+def test_front_leaves_out_what_was_not_measured(objectives):
+    points = np.ones((3, objectives))
+    points[1] = np.nan
+    assert pareto_front(points).tolist() == [True, False, True]
+    assert pareto_front(np.empty((0, objectives))).tolist() == []
+
+
+def test_ranks_peel_one_front_after_the_other():
+    points = np.array([[0, 2], [1, 1], [1, 2], [2, 2], [3, 0]])
+    assert ranks(points).tolist() == [0, 0, 1, 2, 0]
+
+
+def test_crowding_by_hand():
+    room = crowding(np.array([[0.0, 4.0], [1.0, 3.0], [2.0, 1.0], [4.0, 0.0]]))
+    assert np.isinf(room[[0, 3]]).all()
+    assert room[1] == pytest.approx(2 / 4 + 3 / 4)
+    assert room[2] == pytest.approx(3 / 4 + 3 / 4)
+
+
+def test_direction_is_applied_once():
+    objectives = (Objective.parse("accuracy"), Objective.parse("latency_ms:min"))
+    assert losses(objectives, {"accuracy": 0.9, "latency_ms": 3.0}) == (-0.9, 3.0)
+
+
+def test_constraints_hold_what_is_not_known_yet():
+    small, good = Constraint("params", "max", 100), Constraint("accuracy", "min", 0.9)
+    assert small.holds({"params": 100})
+    assert not small.holds({"params": 101})
+    assert small.excess({"params": 101}) == 1
+    assert good.holds({})
+    assert good.excess({"accuracy": 0.5}) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("text", ["", "accuracy:up", "speed", ":max"])
+def test_objectives_that_say_nothing(text):
+    with pytest.raises(UserError, match="expected an objective such as accuracy:max"):
+        Objective.parse(text)
