@@ -8,10 +8,11 @@ import pytest
 
 from raynas.api import search
 from raynas.architecture import Decision
+from raynas.objective import Objective
 from raynas.problem import Problem
 from raynas.report import write_report
 from raynas.report.axes import axis, time_axis
-from raynas.report.charts import with_ends
+from raynas.report.charts import MOST_POINTS, close_to, thinned, with_ends
 from raynas.report.words import changed_text, duration, size_text
 from raynas.result import SearchResult
 from raynas.run import RunInfo
@@ -242,8 +243,26 @@ def test_an_axis_is_logarithmic_where_values_span_more_than_tenfold():
 def test_time_is_told_in_the_unit_that_fits():
     assert [t.text for t in time_axis(7200 * 3).ticks][:2] == ["0 h", "2 h"]
     assert duration(7.25) == "7.25 s"
+    assert [t.text for t in time_axis(0.02).ticks][:2] == ["0 ms", "5 ms"]
+    assert duration(0.0041) == "4.1 ms"
     assert duration(86) == "1 min 26 s"
     assert duration(7261) == "2 h 1 min"
+
+
+def test_of_very_many_trials_some_are_drawn_and_the_front_always():
+    count = 10 * MOST_POINTS
+    rows = pd.DataFrame({"number": range(count)})
+    kept = thinned(rows, rows[rows["number"].isin([7, 4321])])
+    assert len(kept) <= MOST_POINTS + 2
+    assert {7, 4321} <= set(kept["number"])
+
+
+def test_a_front_in_a_narrow_band_is_drawn_again_closer():
+    rows = pd.DataFrame({"number": range(5), "m.gain": [0.0, 50.0, 98.5, 99.0, 100.0]})
+    gain = Objective.parse("gain:max")
+    assert list(close_to(rows, rows.iloc[3:], gain)["number"]) == [2, 3, 4]
+    assert len(close_to(rows, rows.iloc[:], gain)) == 0
+    assert len(close_to(rows, rows.iloc[:0], gain)) == 0
 
 
 def test_pauses_of_a_run_are_left_out():

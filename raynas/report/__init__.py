@@ -19,6 +19,15 @@ from raynas.run import write_atomically
 CLEAR = ("asserts", "leans")
 VERDICTS = {"asserts": "asserted", "leans": "likely", "open": "open", "null": "no effect"}
 
+ENVIRONMENT = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+ENVIRONMENT.filters |= {"change": words.change, "span": words.span, "signed": words.signed}
+
 
 def write_report(result: SearchResult) -> Path:
     """Writes RUN/report.html from the run's trials, proposals and written claims."""
@@ -29,17 +38,9 @@ def write_report(result: SearchResult) -> Path:
 
 def page(result: SearchResult) -> str:
     """The page as HTML; every text of the run is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"change": words.change, "span": words.span, "signed": words.signed}
     found = from_frame(result.claims)
     contents = _facts(result, found) | _charts(result) | _claims(result, found)
-    return environment.get_template("report.html.jinja").render(contents, verdicts=VERDICTS)
+    return ENVIRONMENT.get_template("report.html.jinja").render(contents, verdicts=VERDICTS)
 
 
 def _facts(result: SearchResult, found: Sequence[Claim]) -> dict[str, Any]:

@@ -10,7 +10,13 @@ from raynas.explanation.sentences import SHARES
 
 NUMBER = "number"  # the column of trial numbers
 MARGIN = 0.05  # of an axis, on either side of its values
-UNITS = (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800), ("days", 86_400, math.inf))
+UNITS = (  # name, seconds, up to how many seconds it is used
+    ("ms", 0.001, 1),
+    ("s", 1, 120),
+    ("min", 60, 7200),
+    ("h", 3600, 172_800),
+    ("days", 86_400, math.inf),
+)
 
 
 @dataclass(frozen=True)

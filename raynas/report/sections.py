@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -44,9 +44,10 @@ class Step:
     reading: str
     kind: str
     note: str
+    parents: Sequence[int]
     changed: Sequence[str]
     turned_away: Sequence[Mapping[str, Any]]
-    scores: Sequence[str] = field(default_factory=tuple)
+    scores: Sequence[str]
 
 
 def problem_line(info: RunInfo) -> str:
@@ -166,7 +167,9 @@ def history(result: SearchResult) -> list[Step]:
         turned = [_turned_away(design, c) for c in row["candidates"]]
         scores = [f"{n} {s:.4g}" for n, s in row["scores"]]
         changed = changed_text([(c["decision"], c["before"], c["after"]) for c in row["changed"]])
-        steps.append(Step(number, reading, row["kind"], row["note"], changed, turned, scores))
+        parents = [int(p) for p in row["parents"]]
+        about = (row["kind"], row["note"], parents, changed, turned, scores)
+        steps.append(Step(number, reading, *about))
     return steps
 
 

@@ -75,6 +75,8 @@ def size_text(size: int) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds as a person says them."""
+    if 0 < seconds < 1:
+        return f"{1000 * seconds:.3g} ms"
     if seconds < 60:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)

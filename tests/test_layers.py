@@ -1,0 +1,107 @@
+"""Imports point one way: pure core <- analysis <- torch <- ray <- shell."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OUTSIDE = {  # layer -> what may be imported at the top of a file, from here and from below
+    0: {"numpy", "pydantic"},
+    1: {"pandas", "pyarrow", "scipy", "sklearn", "jinja2"},
+    2: {"torch", "safetensors"},
+    3: {"ray"},
+    4: {"rich"},
+}
+LAYER = {  # a file or folder of raynas/ -> its layer; a new file fails until someone decides
+    "architecture": 0,
+    "errors": 0,
+    "objective": 0,
+    "problem": 0,
+    "session": 0,
+    "space": 0,
+    "strategies": 0,
+    "trial": 0,
+    "archive": 1,
+    "explanation": 1,
+    "run": 1,
+    "tables": 1,
+    "costs": 2,
+    "data": 2,
+    "evaluation": 2,
+    "operations": 2,
+    "training": 2,
+    "search_spaces": 2,
+    "tune": 3,
+    "__init__": 4,
+    "api": 4,
+    "cli": 4,
+    "progress": 4,
+    "report": 4,
+    "result": 4,
+}
+FILES = sorted([*(ROOT / "raynas").rglob("*.py"), *(ROOT / "search_spaces").rglob("*.py")])
+
+
+def layer_of(module):
+    first, *rest = module.split(".")
+    name = rest[0] if first == "raynas" and rest else first
+    name = "__init__" if name in ("raynas", "__version__") else name
+    assert name in LAYER, f"{module} has no row in LAYER: decide its layer first"
+    return LAYER[name]
+
+
+def module_of(file):
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(tree, lazily):
+    """What a file imports: at its top (not under TYPE_CHECKING), or anywhere at all."""
+    top = [n for n in tree.body if not (isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n))]
+    for node in ast.walk(tree) if lazily else top:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_imports_point_downwards(file):
+    layer = layer_of(module_of(file))
+    allowed = {name for below in range(layer + 1) for name in OUTSIDE[below]}
+    for name in imported(ast.parse(file.read_text()), lazily=False):
+        first = name.split(".")[0]
+        if first in ("raynas", "search_spaces"):
+            assert layer_of(name) <= layer, f"{file.name} (layer {layer}) imports {name}"
+        else:
+            assert first in sys.stdlib_module_names or first in allowed, (
+                f"{file.name} (layer {layer}) imports {first} at its top"
+            )
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_only_tune_knows_ray(file):
+    names = {n.split(".")[0] for n in imported(ast.parse(file.read_text()), lazily=True)}
+    assert "ray" not in names or LAYER["tune"] == layer_of(module_of(file))
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import raynas, raynas.cli", ("torch", "ray", "pandas", "numpy", "pydantic", "rich")),
+        ("import raynas; raynas.load", ("torch", "ray")),
+        ("import raynas.session, raynas.strategies", ("torch", "ray", "pandas")),
+        ("import raynas.archive, raynas.explanation.findings", ("torch", "ray")),
+        ("import raynas.training, raynas.costs", ("ray", "torchvision")),
+    ],
+)
+def test_what_an_import_does_not_load(statement, absent):
+    code = f"import sys\n{statement}\nprint(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    loaded = done.stdout.split()
+    assert not [name for name in absent if name in loaded]
