@@ -83,9 +83,8 @@ def plain(
             optimizer.step()
         model.eval()
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=fast):
-            for images, labels in zip(
-                validation.images.split(500), validation.labels.split(500), strict=True
-            ):
+            parts = validation.images.split(500), validation.labels.split(500)
+            for images, labels in zip(*parts, strict=True):
                 float((model(images).argmax(1) == labels).sum())
 
 
@@ -99,12 +98,11 @@ def in_trial(architecture: Architecture, evaluator: TrainingEvaluator, context: 
 
 
 def seconds(run: Callable[[], None], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    wait = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
+    wait()
     began = time.perf_counter()
     run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    wait()
     return time.perf_counter() - began
 
 
@@ -112,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--cpus", type=int, default=1, help="threads, as a trial's CPUs")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--dataset", default="digits", help="a name or path for raynas.data.load")
@@ -133,14 +131,12 @@ def main() -> None:
     torch.set_num_threads(a.cpus)  # as the evaluator does
     loops = {"plain": False, "plain bf16": True} if device.type == "cuda" else {"plain": False}
     trained = a.epochs * (len(train.labels) // size) * size
-    sizes = f"{len(train.labels)} training images {images.input_shape}, batches of {size}"
+    sizes = f"{len(train.labels)} images {images.input_shape}, batches of {size}"
     print(f"{images.name}: {sizes}, {a.epochs} epochs, {device}, {a.cpus} threads\n")
     print(f"{'images per s':24s}{'raynas':>10s}", *(f"{n:>12s}   ratio" for n in loops))
     worst = {name: float("inf") for name in loops}
     for label, architecture in DESIGNS.items():
-        runs: dict[str, Callable[[], None]] = {
-            "raynas": partial(in_trial, architecture, evaluator, context)
-        }
+        runs = {"raynas": partial(in_trial, architecture, evaluator, context)}
         for name, fast in loops.items():
             classes = images.num_classes
             runs[name] = partial(plain, architecture, train, validation, classes, recipe, fast)

@@ -104,7 +104,10 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     )
     goal.add_argument("--max-params", type=_positive, metavar="N", help="refuse larger designs")
     goal.add_argument(
-        "--max-flops", type=_positive, metavar="N", help="refuse costlier designs (2 per multiply-add)"
+        "--max-flops",
+        type=_positive,
+        metavar="N",
+        help="refuse costlier designs (2 per multiply-add)",
     )
     goal.add_argument(
         "--constraint",
@@ -256,9 +259,13 @@ def _status(a: argparse.Namespace) -> int:
         f"{duration(busy_seconds(result.trials))}",
         highlight=False,
     )
-    told = ", ".join(f"{n} {str(s).replace('_', ' ')}" for s, n in counts.items() if n) or "no trials"
+    told = (
+        ", ".join(f"{n} {str(s).replace('_', ' ')}" for s, n in counts.items() if n) or "no trials"
+    )
     waiting = "running" if running else "to be run again on resume"
-    console.print(f"{told}{f'; {open_} {waiting}' if open_ else ''}", highlight=False)
+    console.print(
+        f"{told or 'no trials'}{f'; {open_} {waiting}' if open_ else ''}", highlight=False
+    )
     front = result.front()
     if len(front):
         best, objectives = front.iloc[0], result.info.objectives

@@ -22,7 +22,7 @@ def _objectives(value: Any) -> tuple[Objective, ...]:
     items = [value] if isinstance(value, str | Objective) else value
     if not isinstance(items, list | tuple) or not items:
         raise ValueError("expected a list such as ['accuracy:max', 'params:min']")
-    parsed = tuple(o if isinstance(o, Objective) else Objective.parse(str(o)) for o in items)
+    parsed = tuple(_objective(o) for o in items)
     if len({o.name for o in parsed}) != len(parsed):
         raise ValueError("expected each objective once")
     if hidden := [o.name for o in parsed if o.name.startswith("test_")]:
@@ -31,6 +31,14 @@ def _objectives(value: Any) -> tuple[Objective, ...]:
             "which is measured on the validation split"
         )
     return parsed
+
+
+def _objective(value: Any) -> Objective:
+    if isinstance(value, Objective):
+        return value
+    if isinstance(value, Mapping):  # as `to_dict` wrote it
+        return Objective(value["name"], value["direction"], value["unit"])
+    return Objective.parse(str(value))
 
 
 def _constraints(value: Any) -> tuple[Constraint, ...]:
@@ -116,7 +124,7 @@ class Problem(BaseModel):
         return {
             "task": self.task,
             "dataset": self.dataset if isinstance(self.dataset, str) else "(own data)",
-            "objectives": [str(o) for o in self.objectives],
+            "objectives": [vars(o) for o in self.objectives],
             "constraints": {f"{c.sense}_{c.metric}": c.bound for c in self.constraints},
             "input_shape": self.input_shape,
             "num_classes": self.num_classes,

@@ -127,16 +127,23 @@ def front_of(trials: pd.DataFrame, info: RunInfo) -> pd.DataFrame:
     names = [f"m.{o.name}" for o in info.objectives]
     if not set(names) <= set(trials.columns):
         return trials.iloc[:0]
-    rows = trials[trials["status"] == "finished"]
-    for c in info.constraints:
-        if f"m.{c.metric}" in rows:
-            gap = rows[f"m.{c.metric}"] - c.bound
-            rows = rows[((gap if c.sense == "max" else -gap) <= 0).fillna(True)]
+    rows = allowed(trials[trials["status"] == "finished"], info)
     points = np.column_stack(
         [o.loss(1.0) * rows[f"m.{o.name}"].to_numpy(dtype=float) for o in info.objectives]
     )
     first = info.objectives[0]
     return rows[pareto_front(points)].sort_values(names[0], ascending=first.direction == "min")
+
+
+def allowed(rows: pd.DataFrame, info: RunInfo) -> pd.DataFrame:
+    """The trials that keep every constraint, as far as is known."""
+    broken = pd.Series(False, index=rows.index)
+    for c in info.constraints:
+        if f"m.{c.metric}" in rows:
+            gap = rows[f"m.{c.metric}"].astype(float) - c.bound
+            broken |= (gap if c.sense == "max" else -gap) > 0
+    kept: pd.DataFrame = rows[~broken]
+    return kept
 
 
 def write_table(path: Path, table: pa.Table) -> None:

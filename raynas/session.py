@@ -133,7 +133,17 @@ class Session:
                 return job
             refused.append(job)
             error = _breaches(self, job.costs)
-            self.tell(Trial(job.number, job.architecture, "infeasible", job.costs, error=error))
+            self.tell(
+                Trial(
+                    job.number,
+                    job.architecture,
+                    "infeasible",
+                    job.costs,
+                    seed=job.seed,
+                    started_at=job.at,
+                    error=error,
+                )
+            )
         job = self._descend(min(refused, key=lambda j: self._excess(j.costs)))
         self.running[job.number] = job
         return job

@@ -53,11 +53,15 @@ def value(number: float, metric: str) -> str:
 
 
 def _performance(c: Claim) -> str:
-    rest = [f"{value(v, n)} {n}" for n, v in c.side_effects.items() if n not in SHARES]
-    what = c.metric.replace("_", " ")
+    name = c.metric.removeprefix("test_")
+    rest = [f"{value(v, n)} {n}" for n, v in c.side_effects.items() if n != name]
+    told = f"{c.metric.replace('_', ' ')} {_value(c)}{_interval(c)}"
+    if c.metric != name:
+        told = f"validation {name} {value(c.side_effects[name], name)}, {told}"
+    trained = f", after {_epochs(c)} with one seed" if c.dataset else ""
     return (
-        f"Trial {c.trial} is the best: {what} {_value(c)}{_interval(c)}"
-        f"{' with ' + ' and '.join(rest) if rest else ''}, after {_epochs(c)} with one seed."
+        f"Trial {c.trial} is the best: {told}{' with ' + ' and '.join(rest) if rest else ''}"
+        f"{trained}."
     )
 
 
@@ -69,7 +73,8 @@ def _trade_off(c: Claim) -> str:
     ]
     return (
         f"Trial {c.chosen} needs {' and '.join(saved)} than trial {c.alternative}: "
-        f"{c.metric} {_change(c)}{_interval(c)} on the validation split{_doubt(c)}."
+        f"{c.metric} {_change(c)}{_interval(c)}"
+        f"{' on the validation split' if c.dataset else ''}{_doubt(c)}."
     )
 
 

@@ -16,7 +16,7 @@ from raynas.explanation.sentences import value
 from raynas.objective import Objective, pareto_front
 from raynas.report.axes import NUMBER, Axis, axis, time_axis
 from raynas.report.words import goal
-from raynas.run import RunInfo
+from raynas.run import RunInfo, allowed
 
 NARROW = 0.25  # of the range of all trials: a front within less is drawn again, closer
 MOST_POINTS = 1500  # drawn in one chart; the front is always among them
@@ -133,17 +133,6 @@ def with_ends(trials: pd.DataFrame, proposals: pd.DataFrame) -> pd.DataFrame:
     idle = (rows["begin"] - rows["ended"].cummax().shift()).clip(lower=0).fillna(0).cumsum()
     rows = rows.assign(ended=rows["ended"] - idle).drop(columns="begin")
     return rows.dropna(subset=["ended"]).sort_values("number")
-
-
-def allowed(rows: pd.DataFrame, info: RunInfo) -> pd.DataFrame:
-    """The trials that keep every constraint, as far as is known."""
-    broken = pd.Series(False, index=rows.index)
-    for c in info.constraints:
-        if f"m.{c.metric}" in rows:
-            gap = rows[f"m.{c.metric}"].astype(float) - c.bound
-            broken |= (gap if c.sense == "max" else -gap) > 0
-    kept: pd.DataFrame = rows[~broken]
-    return kept
 
 
 def thinned(rows: pd.DataFrame, front: pd.DataFrame) -> pd.DataFrame:
