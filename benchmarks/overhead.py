@@ -4,11 +4,11 @@
 
 The same function, which only sleeps, is called as often through `raynas.search` (proposals, Tune,
 archive actor, fsync) and through `ray.util.ActorPool` with an actor per CPU, in one process and
-one cluster, in turns. Throughput is taken steady: from the first finished trial to the last, the
-time in which all actors run already. `ms per trial` is that time divided by the trials after the
-first, so the ideal is the sleep divided by the CPUs. `ratio` is RayNAS over the pool of the same
-repeat; the goal is a median of 1.3 or less. `call` is the whole `raynas.search` with actor
-starts, claims and report.
+one cluster, in turns. Throughput is taken steady: from the first finished trial to the last, so
+that starting the cluster and the first actor is left out. `ms per trial` is that time divided by
+the trials after the first, so the ideal is the sleep divided by the CPUs. `ratio` is RayNAS over
+the pool of the same repeat; the goal is a median of 1.3 or less. `call` is the whole
+`raynas.search` with actor starts, claims and report.
 """
 
 from __future__ import annotations

@@ -95,21 +95,17 @@ def descendants(pid: int) -> dict[int, str]:
     return found
 
 
-def alive(processes: dict[int, str]) -> list[int]:
-    """Which of them still run."""
-    now = table()
-    return [pid for pid, born in processes.items() if pid in now and now[pid][1] == born]
-
-
 def kill(process: subprocess.Popen[bytes], wait: float) -> int:
     """Kills the driver alone and lets the rest end by itself; returns how many did not."""
     rest = descendants(process.pid)
     began = time.monotonic()
     process.send_signal(signal.SIGKILL)
     process.wait()
-    while alive(rest) and time.monotonic() - began < wait:
+    while rest and time.monotonic() - began < wait:
         time.sleep(0.1)
-    return len(alive(rest))
+        now = table()
+        rest = {pid: born for pid, born in rest.items() if pid in now and now[pid][1] == born}
+    return len(rest)
 
 
 def main() -> int:

@@ -35,6 +35,8 @@ from raynas.trial import Job, Proposal, Reason
 from search_spaces.layered import SPACE, build
 
 GOAL = 0.95
+Make = Callable[[], torch.nn.Module]
+Splits = tuple[DeviceSplit, DeviceSplit]  # training and validation, normalized
 
 
 def design(depth: int, kind: str, width: int, skip: bool) -> Architecture:
@@ -55,19 +57,11 @@ DESIGNS = {
 }
 
 
-def plain(
-    architecture: Architecture,
-    train: DeviceSplit,
-    validation: DeviceSplit,
-    classes: int,
-    recipe: Recipe,
-    fast: bool,
-) -> None:
+def plain(make: Make, splits: Splits, recipe: Recipe, fast: bool) -> None:
     """The plainest loop over normalized images. Fast: bf16 and channels_last."""
+    (train, validation), size = splits, recipe.batch_size or 0
     device = train.labels.device
-    size = recipe.batch_size or 0
-    channels, height, width = train.images.shape[1:]
-    model = build(architecture, (channels, height, width), classes).to(device)
+    model = make().to(device)
     if fast:
         model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate or 0.0)
@@ -109,8 +103,8 @@ def seconds(run: Callable[[], None], device: torch.device) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--epochs", type=int, default=18)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cpus", type=int, default=1, help="threads, as a trial's CPUs")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--dataset", default="digits", help="a name or path for raynas.data.load")
@@ -131,15 +125,15 @@ def main() -> None:
     torch.set_num_threads(a.cpus)  # as the evaluator does
     loops = {"plain": False, "plain bf16": True} if device.type == "cuda" else {"plain": False}
     trained = a.epochs * (len(train.labels) // size) * size
-    sizes = f"{len(train.labels)} images {images.input_shape}, batches of {size}"
-    print(f"{images.name}: {sizes}, {a.epochs} epochs, {device}, {a.cpus} threads\n")
+    print(f"{images.name}: {len(train.labels)} images {images.input_shape}, batches of {size}")
+    print(f"{a.epochs} epochs, {device}, {a.cpus} threads\n")
     print(f"{'images per s':24s}{'raynas':>10s}", *(f"{n:>12s}   ratio" for n in loops))
     worst = {name: float("inf") for name in loops}
     for label, architecture in DESIGNS.items():
         runs = {"raynas": partial(in_trial, architecture, evaluator, context)}
         for name, fast in loops.items():
-            classes = images.num_classes
-            runs[name] = partial(plain, architecture, train, validation, classes, recipe, fast)
+            make = partial(build, architecture, images.input_shape, images.num_classes)
+            runs[name] = partial(plain, make, (train, validation), recipe, fast)
         times: dict[str, list[float]] = {name: [] for name in runs}
         for repeat in range(a.repeats + 1):
             for name, run in runs.items():

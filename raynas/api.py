@@ -23,12 +23,12 @@ from raynas import tables
 from raynas.architecture import Architecture
 from raynas.archive import Archive
 from raynas.errors import UserError, unknown
-from raynas.evaluation import FunctionEvaluator, TrainingEvaluator
+from raynas.evaluation import FunctionEvaluator, TrainingEvaluator, resolve_device
 from raynas.problem import Problem
 from raynas.report import write_report
 from raynas.result import LEVELS, SearchResult, busy_seconds, load
 from raynas.run import RunInfo, exists, read
-from raynas.session import Context, Evaluator, Session, run_local
+from raynas.session import Context, Evaluator, Session, describe, run_local
 from raynas.space import Space
 from raynas.strategies import STRATEGIES
 
@@ -51,7 +51,7 @@ def search(
     evaluator: Evaluator | Function | None = None,
     trials: int = 1000,
     time_budget_hours: float | None = None,
-    epochs: int = 12,
+    epochs: int = 18,
     batch_size: int | None = None,
     optimizer: str = "adamw",
     learning_rate: float | None = None,
@@ -235,8 +235,11 @@ def _carry_on(
         archive.close()
         driver.disconnect()
     result = SearchResult(folder, interrupted, ended)
-    result.write_claims()
-    write_report(result)
+    try:
+        result.write_claims()
+        write_report(result)
+    except Exception as error:  # the search is done, and its result must not be lost to its report
+        result.notes.append(f"no report: {describe(error)}. `raynas report {folder}` tries again.")
     return result
 
 
@@ -256,7 +259,9 @@ class _LocalDriver:
         deadline: float,
     ) -> str:
         del archive  # the session records
-        context = Context(settings["seed"], settings["cpus_per_trial"])
+        trains = isinstance(evaluator, TrainingEvaluator)
+        device = str(resolve_device("auto")) if trains else "cpu"
+        context = Context(settings["seed"], settings["cpus_per_trial"], device)
         return run_local(session, evaluator, trials, context, deadline, settings["trial_timeout"])
 
     def disconnect(self) -> None:

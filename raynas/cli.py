@@ -130,7 +130,7 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     _add_budget(command, resumed=False)
 
     training = command.add_argument_group("training of each design")
-    training.add_argument("--epochs", type=_positive, default=12, help="default: 12")
+    training.add_argument("--epochs", type=_positive, default=18, help="default: 18")
     training.add_argument("--batch-size", type=_positive, metavar="N", help="default: 32 to 128")
     training.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw")
     training.add_argument("--learning-rate", type=_rate, metavar="RATE")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from raynas.architecture import Architecture
@@ -63,7 +64,7 @@ class TrainingEvaluator:
     def epochs(self) -> int:
         return int(self.recipe.epochs)
 
-    @property
+    @cached_property
     def split(self) -> str:
         digest = hashlib.sha256()
         for part in (self.data.train, self.data.validation, self.data.test):

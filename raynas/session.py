@@ -110,6 +110,7 @@ class Session:
     running: dict[int, Job] = field(default_factory=dict)
     _next: int = 0
     _unfinished: deque[Job] = field(default_factory=deque)
+    _again: set[int] = field(default_factory=set)  # numbers that were handed out before
     _reasons: dict[int, Reason] = field(default_factory=dict)
     _known: set[str] = field(default_factory=set)  # identities of what was proposed
 
@@ -164,7 +165,18 @@ class Session:
             self._learn(trial)
             by_number.pop(trial.number, None)
         self._unfinished.extend(by_number.values())
+        self._again.update(by_number)
         self._next = max([self._next, *(number + 1 for number in by_number)])
+
+    def retry(self, job: Job) -> None:
+        """Hands a job out once more, because what carried it out was lost."""
+        self.running.pop(job.number, None)
+        self._again.add(job.number)
+        self._unfinished.appendleft(job)
+
+    def was_handed_out(self, job: Job) -> bool:
+        """Whether somebody may have finished this job already."""
+        return job.number in self._again
 
     def _learn(self, trial: Trial) -> None:
         self.running.pop(trial.number, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from raynas.archive import Archive
 from raynas.trial import Job, Trial
 
 NAMESPACE = "raynas"
+UNCHECKED = 32  # proposals on their way
 
 Entry = tuple[Job | Trial, bytes | None]
 
@@ -62,9 +63,21 @@ class RemoteArchive:
     """
 
     name: str
+    _sent: list[Any] = field(default_factory=list, repr=False)
 
     def propose(self, job: Job) -> None:
-        ray.get(self._actor.append.remote((job, None)))
+        """Sends a proposal without waiting: it arrives before anything that is sent later.
+
+        A failure to keep it is raised by one of the next calls.
+        """
+        self._sent.append(self._actor.append.remote((job, None)))
+        if len(self._sent) >= UNCHECKED:
+            self.check()
+
+    def check(self) -> None:
+        """Raises if a proposal could not be kept."""
+        sent, self._sent = self._sent, []
+        ray.get(sent)
 
     def record(self, trial: Trial, weights: bytes | None = None) -> None:
         ray.get(self._actor.append.remote((trial, weights)))
@@ -81,8 +94,12 @@ class RemoteArchive:
 
     def close(self) -> None:
         """Rolls everything into Parquet and ends the actor."""
+        self.check()
         ray.get(self._actor.close.remote())
         ray.kill(self._actor)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"name": self.name, "_sent": []}
 
     @property
     def _actor(self) -> Any:

@@ -67,7 +67,8 @@ class TuneDriver:
         if gpus is None:
             gpus = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
         places = _slots(cpus, gpus)
-        searcher = SessionSearcher(session, archive, trials, places, deadline)
+        batches = evaluator.epochs == 1
+        searcher = SessionSearcher(session, archive, trials, places, deadline, batches)
         stops = rungs(evaluator.epochs) if settings["scheduler"] == "asha" else []
         device = "cuda" if gpus else "cpu"
         timeout = settings["trial_timeout"]
@@ -92,7 +93,7 @@ class TuneDriver:
                     storage_path=scratch,
                     verbose=0,
                     stop=_Deadline(deadline),
-                    failure_config=tune.FailureConfig(max_failures=1),
+                    failure_config=tune.FailureConfig(max_failures=0),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),
             ).fit()

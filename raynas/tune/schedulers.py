@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from raynas.objective import Objective, crowding, losses, ranks
@@ -25,10 +26,10 @@ def rungs(epochs: int) -> list[int]:
 def scheduler(objectives: Sequence[Objective], stops: Sequence[int], epochs: int) -> TrialScheduler:
     """Asynchronous successive halving at the epochs `stops`; none of them, no stopping."""
     if not stops:
-        return FIFOScheduler()
+        return InOrder()
     if len(objectives) > 1:
         return ParetoHalving(objectives, stops)
-    return AsyncHyperBandScheduler(
+    return Halving(
         time_attr="epoch",
         metric=objectives[0].name,
         mode=objectives[0].direction,
@@ -38,7 +39,21 @@ def scheduler(objectives: Sequence[Objective], stops: Sequence[int], epochs: int
     )
 
 
-class ParetoHalving(FIFOScheduler):  # type: ignore[misc]  # ray has no types here
+class InOrder(FIFOScheduler):  # type: ignore[misc]  # ray has no types here
+    """Runs trials in order, to the end."""
+
+    def choose_trial_to_run(self, controller: Any) -> Any:
+        return _waiting(controller)
+
+
+class Halving(AsyncHyperBandScheduler):  # type: ignore[misc]  # ray has no types here
+    """Tune's own ASHA."""
+
+    def choose_trial_to_run(self, controller: Any) -> Any:
+        return _waiting(controller)
+
+
+class ParetoHalving(InOrder):
     """Asynchronous successive halving (ASHA, Li et al. 2020) under several objectives.
 
     A trial that reaches a rung goes on if it is among the best third of the latest that reached
@@ -63,3 +78,19 @@ class ParetoHalving(FIFOScheduler):  # type: ignore[misc]  # ray has no types he
         place = int(np.flatnonzero(order == len(points) - 1)[0])
         goes_on = place < math.ceil(len(points) / REDUCTION)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+
+def _waiting(controller: Any) -> Any:
+    """The first pending trial whose process is not starting already.
+
+    Tune's own choice includes those that are: it then gives the trial to a process that just
+    became free and ends the one that was starting, so that with short trials most processes never
+    come up (3 times slower when measured). It also walks over all trials of the search each time.
+    """
+    inner = controller._tune_controller
+    for trial in inner._pending_trials_list:
+        actor = inner._trial_to_actor.get(trial)
+        starting = actor is not None and inner._actor_manager.is_actor_started(actor)
+        if trial.status == Trial.PENDING and not starting:
+            return trial
+    return None

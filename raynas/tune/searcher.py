@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import Counter
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -15,6 +16,9 @@ from raynas.trial import Job, Trial, job_to_dict
 from raynas.tune.archive_actor import RemoteArchive
 
 LONG = 1.0  # seconds; longer trials are not queued beyond one, as queued proposals grow stale
+BATCH = 0.25  # seconds; evaluations without epochs are handed out in batches of about so long
+MOST = 50  # evaluations in a batch
+ATTEMPTS = 2  # before a job whose process dies counts as failed
 
 _log = logging.getLogger(__name__)
 
@@ -31,10 +35,17 @@ class SessionSearcher(Searcher):  # type: ignore[misc]  # ray has no types here
         trials: how many jobs to hand out.
         slots: how many trials can run at once.
         deadline: time.monotonic() after which no new job is handed out.
+        batches: whether several jobs may be carried out in one Tune trial when they are short.
     """
 
     def __init__(
-        self, session: Session, archive: RemoteArchive, trials: int, slots: int, deadline: float
+        self,
+        session: Session,
+        archive: RemoteArchive,
+        trials: int,
+        slots: int,
+        deadline: float,
+        batches: bool,
     ) -> None:
         super().__init__()  # metric and mode stay unset: objectives live in the session
         self.error: Exception | None = None
@@ -44,8 +55,10 @@ class SessionSearcher(Searcher):  # type: ignore[misc]  # ray has no types here
         self._left = trials
         self._slots = slots
         self._deadline = deadline
-        self._running: dict[str, Job] = {}
-        self._seconds: float | None = None  # moving average of a trial's duration
+        self._batches = batches
+        self._running: dict[str, list[Job]] = {}
+        self._attempts: Counter[int] = Counter()
+        self._seconds: float | None = None  # moving average of a job's duration
 
     @property
     def done(self) -> bool:
@@ -53,23 +66,28 @@ class SessionSearcher(Searcher):  # type: ignore[misc]  # ray has no types here
         return self._left <= 0 or time.monotonic() >= self._deadline
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self.error or self.done:
+        if self.error or time.monotonic() >= self._deadline:
             return str(Searcher.FINISHED)
+        if self._left <= 0:  # a process may still die and its job come back
+            return None if self._running else str(Searcher.FINISHED)
         if len(self._running) > self._slots and (self._seconds is None or self._seconds > LONG):
             return None
+        jobs: list[Job] = []
         try:
-            job = self._session.ask()
+            while len(jobs) < self._batch():
+                jobs.append(self._session.ask())
         except (SpaceExhausted, NoFeasibleDesign) as error:
-            if not self._session.usable:
+            if not self._session.usable and not self._running and not jobs:
                 self.error = error
             self.ended_because, self._left = str(error), 0
-            return str(Searcher.FINISHED)
         except Exception as error:
             self.error = error
-            return str(Searcher.FINISHED)
-        self._left -= 1
-        self._running[trial_id] = job
-        return {"job": json.dumps(job_to_dict(job))}
+        if not jobs:
+            return None if self._running and not self.error else str(Searcher.FINISHED)
+        self._left -= len(jobs)
+        self._running[trial_id] = jobs
+        again = [job.number for job in jobs if self._session.was_handed_out(job)]
+        return {"jobs": json.dumps([job_to_dict(job) for job in jobs]), "again": json.dumps(again)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing to learn yet: strategies are told of whole trials."""
@@ -77,23 +95,43 @@ class SessionSearcher(Searcher):  # type: ignore[misc]  # ray has no types here
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        job = self._running.pop(trial_id, None)
-        if job is None:  # told already: Tune calls again when this hook raised
+        jobs = self._running.pop(trial_id, None)
+        if jobs is None:  # told already: Tune calls again when this hook raised
             return
         try:
-            if result and result.get("trial") and not error:
-                trial = Trial.from_dict(json.loads(result["trial"]))
-                self._session.tell(trial, recorded=bool(result["recorded"]))
-            elif error:
-                self._session.tell(self._archive.find(job.number) or _died(job))
-            else:  # cut off before its first reading: it will be run again on resume
-                self._session.running.pop(job.number, None)
-                return
-            seconds = (result or {}).get("time_total_s", LONG)
-            self._seconds = 0.7 * (self._seconds or seconds) + 0.3 * seconds
+            told = [] if error else json.loads((result or {}).get("trials", "[]"))
+            for data in told:
+                trial = Trial.from_dict(data)
+                self._session.tell(trial, recorded=bool(result and result["recorded"]))
+                seconds = trial.seconds
+                self._seconds = 0.8 * (self._seconds or seconds) + 0.2 * seconds
+            for job in jobs[len(told) :]:
+                self._lost(job, died=error)
         except Exception as caught:
             _log.error("%s", describe(caught))
             self.error = caught
+
+    def _batch(self) -> int:
+        """How many jobs the next Tune trial carries out."""
+        if not self._batches or self._seconds is None or self._seconds > BATCH / 2:
+            return 1
+        fair = self._left // (2 * self._slots)  # near the end, all slots share what is left
+        return max(1, min(MOST, fair, int(BATCH / max(self._seconds, BATCH / MOST))))
+
+    def _lost(self, job: Job, died: bool) -> None:
+        """A job without an answer: its process died, or it was cut off before its first reading."""
+        if not died:
+            self._session.running.pop(job.number, None)  # run again on resume
+            return
+        if (trial := self._archive.find(job.number)) is not None:
+            self._session.tell(trial, recorded=True)
+            return
+        self._attempts[job.number] += 1
+        if self._attempts[job.number] < ATTEMPTS:
+            self._session.retry(job)
+            self._left += 1
+        else:
+            self._session.tell(_died(job))
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher; this one resumes from its archive instead

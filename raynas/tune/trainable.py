@@ -7,6 +7,7 @@ import os
 import platform
 import threading
 import time
+from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,11 +43,10 @@ class Work:
 
 
 class DesignTrial(tune.Trainable):  # type: ignore[misc]  # ray has no types here
-    """Carries out the job of its config; reports at rungs and now and then between."""
+    """Carries out the jobs of its config; reports at rungs and now and then between."""
 
     def setup(self, config: dict[str, Any], work: Work) -> None:
         self._work = work
-        self._fresh = True
         if work.gpu_share:
             import torch
 
@@ -62,17 +62,30 @@ class DesignTrial(tune.Trainable):  # type: ignore[misc]  # ray has no types her
         return True
 
     def step(self) -> dict[str, Any]:
-        if self._fresh:
-            self._fresh = False
+        """Carries out jobs until all are done, or one has something to report before its end."""
+        done: list[Trial] = []
+        while True:
+            trial, recorded = self._advance()
+            if not recorded:
+                return _result([trial], recorded=False)
+            done.append(trial)
+            if not self._jobs:
+                return _result(done, recorded=True)
+            self._begin_job()
+
+    def _advance(self) -> tuple[Trial, bool]:
+        """The next trial worth telling of, and whether it is finished and kept."""
+        if self._job.number in self._again:
+            self._again.remove(self._job.number)
             kept = self._work.archive.find(self._job.number)
             if kept is not None:  # finished before its process, or the driver, died
-                return _result(kept, recorded=True)
+                return kept, True
         began = time.monotonic()
         for trial, weights in self._progress:
             if trial.status != "stopped_early":
-                return _result(self._finish(trial, weights), recorded=True)
+                return self._finish(trial, weights), True
             if self._worth_reporting(trial.fidelity, time.monotonic() - began):
-                return _result(trial, recorded=False)
+                return trial, False
         raise RuntimeError("an evaluation ended without a last trial")
 
     def _worth_reporting(self, epoch: int, seconds: float) -> bool:
@@ -90,10 +103,14 @@ class DesignTrial(tune.Trainable):  # type: ignore[misc]  # ray has no types her
         """See `save_checkpoint`."""
 
     def _begin(self, config: dict[str, Any]) -> None:
-        work = self._work
-        self._job = job_from_dict(json.loads(config["job"]))
+        self._jobs = deque(job_from_dict(data) for data in json.loads(config["jobs"]))
+        self._again = set(json.loads(config["again"]))
         self._out_of_memory = False
-        self._fresh = True
+        self._begin_job()
+
+    def _begin_job(self) -> None:
+        work = self._work
+        self._job = self._jobs.popleft()
         context = Context(self._job.seed, work.cpus, work.device)
         self._progress: Generator[tuple[Trial, Any], None, None] = carry_out(
             self._job, work.evaluator, work.objectives, context, work.timeout
@@ -110,7 +127,7 @@ class DesignTrial(tune.Trainable):  # type: ignore[misc]  # ray has no types her
         archive = self._work.archive
         keep = weights if weights is not None and archive.wants_weights(trial) else None
         archive.record(trial, keep)  # acknowledged before Tune hears of it
-        self._out_of_memory = (trial.error or "").startswith("OutOfMemoryError")
+        self._out_of_memory |= (trial.error or "").startswith("OutOfMemoryError")
         return trial
 
     def _give_up(self, job: Job) -> None:
@@ -144,12 +161,12 @@ class DesignTrial(tune.Trainable):  # type: ignore[misc]  # ray has no types her
             self._watchdog.cancel()
 
 
-def _result(trial: Trial, recorded: bool) -> dict[str, Any]:
-    """What Tune is told: the trial as one string (nested values would come back flattened)."""
+def _result(trials: list[Trial], recorded: bool) -> dict[str, Any]:
+    """What Tune is told: the trials as one string (nested values would come back flattened)."""
     return {
-        **trial.metrics,
-        "trial": json.dumps(trial.to_dict()),
+        **trials[-1].metrics,
+        "trials": json.dumps([trial.to_dict() for trial in trials]),
         "recorded": recorded,
         "done": recorded,
-        "epoch": trial.fidelity,
+        "epoch": trials[-1].fidelity,
     }
