@@ -110,8 +110,8 @@ class TuneDriver:
 
 
 def _connect(address: str | None) -> None:
-    for name in ("ray.tune", "ray.tune.analysis.experiment_analysis"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("tune", "execution.tune_controller", "analysis.experiment_analysis"):
+        logging.getLogger(f"ray.tune.{name}").setLevel(logging.CRITICAL)  # the archive tells
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:

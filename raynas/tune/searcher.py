@@ -105,8 +105,10 @@ class SessionSearcher(Searcher):  # type: ignore[misc]  # ray has no types here
                 self._session.tell(trial, recorded=bool(result and result["recorded"]))
                 seconds = trial.seconds
                 self._seconds = 0.8 * (self._seconds or seconds) + 0.2 * seconds
-            for job in jobs[len(told) :]:
-                self._lost(job, died=error)
+            if error:
+                self._process_died(jobs)
+            elif not told:  # cut off before its first reading: run again on resume
+                self._session.running.pop(jobs[0].number, None)
         except Exception as caught:
             _log.error("%s", describe(caught))
             self.error = caught
@@ -118,20 +120,21 @@ class SessionSearcher(Searcher):  # type: ignore[misc]  # ray has no types here
         fair = self._left // (2 * self._slots)  # near the end, all slots share what is left
         return max(1, min(MOST, fair, int(BATCH / max(self._seconds, BATCH / MOST))))
 
-    def _lost(self, job: Job, died: bool) -> None:
-        """A job without an answer: its process died, or it was cut off before its first reading."""
-        if not died:
-            self._session.running.pop(job.number, None)  # run again on resume
-            return
-        if (trial := self._archive.find(job.number)) is not None:
-            self._session.tell(trial, recorded=True)
-            return
-        self._attempts[job.number] += 1
-        if self._attempts[job.number] < ATTEMPTS:
+    def _process_died(self, jobs: list[Job]) -> None:
+        """Tells what the process handed in; the next job in order is what it died of."""
+        missing = []
+        for job in jobs:
+            if (trial := self._archive.find(job.number)) is not None:
+                self._session.tell(trial, recorded=True)
+            else:
+                missing.append(job)
+        if missing:
+            self._attempts[missing[0].number] += 1
+            if self._attempts[missing[0].number] >= ATTEMPTS:
+                self._session.tell(_died(missing.pop(0)))
+        for job in reversed(missing):
             self._session.retry(job)
-            self._left += 1
-        else:
-            self._session.tell(_died(job))
+        self._left += len(missing)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher; this one resumes from its archive instead
