@@ -32,8 +32,8 @@ class RegularizedEvolution:
 
     space: Space
     objectives: tuple[Objective, ...]
-    population: int = 16
-    tournament: int = 4
+    population: int = 10
+    tournament: int = 3
     edits: int = 3
     _alive: deque[Trial] = field(init=False)
     _seen: Seen = field(init=False)
