@@ -39,6 +39,7 @@ from raynas.trial import Job, Trial, job_to_dict
 
 ROLL_ENTRIES = 500  # entries in the log, or
 ROLL_SECONDS = 10.0  # its age, at which it is rolled into Parquet
+DYING = 20.0  # seconds that a killed writer may take to let go of a run
 PART_ROWS = 10_000  # the last part grows up to so many rows
 
 Entry = Job | Trial
@@ -57,7 +58,7 @@ class Archive:
         ArchiveError: it is not a run, or another process is writing it.
     """
 
-    def __init__(self, run: Path, wait: float = 20.0) -> None:
+    def __init__(self, run: Path, wait: float = DYING) -> None:
         self.run = run
         self.info = RunInfo.read(run)
         self._lock = _take_lock(run, wait)
@@ -230,6 +231,15 @@ def _allowed(trial: Trial, info: RunInfo) -> bool:
 
 def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     return a != b and all(x <= y for x, y in zip(a, b, strict=True))
+
+
+def wait_until_free(run: Path) -> None:
+    """Returns when no process writes the run.
+
+    Raises:
+        ArchiveError: one still does after DYING seconds.
+    """
+    _take_lock(run, DYING).close()
 
 
 def being_written(run: Path) -> bool:

@@ -150,6 +150,18 @@ def test_the_archive_actor_may_die(cluster, tmp_path):
     archive.close()
 
 
+def test_a_run_that_somebody_writes_is_left_alone(cluster, tmp_path, monkeypatch):
+    from raynas.archive import Archive
+
+    search(tmp_path, trials=4)
+    monkeypatch.setattr("raynas.archive.DYING", 0.2)
+    writer = Archive(tmp_path / "run")
+    with pytest.raises(raynas.UserError, match="is being written by another process"):
+        raynas.resume(tmp_path / "run", evaluator=score, trials=8)
+    writer.close()
+    assert len(raynas.resume(tmp_path / "run", evaluator=score, trials=8).trials) == 8
+
+
 def test_images_are_trained_with_the_threads_of_the_trial(cluster, tmp_path):
     result = raynas.search(
         {"constraints": {"max_params": 60_000}},

@@ -9,7 +9,7 @@ from typing import Any
 
 import ray
 
-from raynas.archive import Archive
+from raynas.archive import Archive, wait_until_free
 from raynas.trial import Job, Trial
 
 NAMESPACE = "raynas"
@@ -113,16 +113,21 @@ _ACTORS: dict[str, Any] = {}  # handles of this process; Ray follows an actor th
 
 
 def start(run: Path) -> RemoteArchive:
-    """Starts the archive actor of a run on the head node, or finds the one that serves it."""
+    """Starts the archive actor of a run on the head node, or finds the one that serves it.
+
+    Raises:
+        ArchiveError: another search is writing the run.
+    """
     name = f"archive:{run.resolve()}"
-    actor = ray.remote(
-        num_cpus=0,
-        max_restarts=-1,
-        max_task_retries=-1,
-        resources={"node:__internal_head__": 0.001},
-    )(ArchiveActor)
-    handle = actor.options(
-        name=name, namespace=NAMESPACE, lifetime="detached", get_if_exists=True
-    ).remote(str(run.resolve()))
-    _ACTORS[name] = handle
+    try:
+        _ACTORS[name] = ray.get_actor(name, namespace=NAMESPACE)
+    except ValueError:
+        wait_until_free(run)
+        head = {"node:__internal_head__": 0.001}
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, resources=head)
+        _ACTORS[name] = (
+            actor(ArchiveActor)
+            .options(name=name, namespace=NAMESPACE, lifetime="detached")
+            .remote(str(run.resolve()))
+        )
     return RemoteArchive(name)

@@ -33,6 +33,8 @@ class TuneDriver:
     """
 
     def __init__(self, address: str | None) -> None:
+        for name in ("tune", "execution.tune_controller", "analysis.experiment_analysis"):
+            logging.getLogger(f"ray.tune.{name}").setLevel(logging.CRITICAL)  # the archive tells
         self._ours = not ray.is_initialized()
         if self._ours:
             _connect(address)
@@ -110,8 +112,6 @@ class TuneDriver:
 
 
 def _connect(address: str | None) -> None:
-    for name in ("tune", "execution.tune_controller", "analysis.experiment_analysis"):
-        logging.getLogger(f"ray.tune.{name}").setLevel(logging.CRITICAL)  # the archive tells
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:
