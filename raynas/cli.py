@@ -1,4 +1,4 @@
-"""The command line: arguments -> the calls of `raynas.api`, tables and words back.
+"""The command line: what can be typed, and how it ends (`raynas.commands` does the work).
 
 Exit codes: 0 done, 1 it could not be done as asked, 2 the command line is wrong, 130 interrupted.
 """
@@ -8,30 +8,23 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from raynas import __version__
 from raynas.errors import UserError
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from rich.console import Console
-
-    from raynas.result import SearchResult
 
 SCHEDULERS = {
     "asha": "stops designs that are behind the others after the same number of epochs",
     "none": "trains every design to the end",
 }
-DEFAULT_BUDGET = 90.0  # seconds of `raynas search` when neither --trials nor --time-budget is given
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        return int(arguments.run_command(arguments))
+        from raynas.commands import COMMANDS  # heavy, and not needed for --help
+
+        return COMMANDS[arguments.command](arguments)
     except UserError as error:
         print(f"raynas: {error}", file=sys.stderr)
         return 1
@@ -50,33 +43,33 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"raynas {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def add(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+    def add(name: str, text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        command.set_defaults(run_command=run)
+        command.set_defaults(command=name)
         return command
 
-    _add_search(add("search", _search, "search designs, train them, explain the best"))
-    resume = add("resume", _resume, "go on with a search that was interrupted or killed")
+    _add_search(add("search", "search designs, train them, explain the best"))
+    resume = add("resume", "go on with a search that was interrupted or killed")
     resume.add_argument("run_folder", metavar="RUN")
     _add_budget(resume, resumed=True)
     resume.add_argument("--address", help="of a Ray cluster to join")
-    status = add("status", _status, "how far a search is, also while it runs")
+    status = add("status", "how far a search is, also while it runs")
     status.add_argument("run_folder", metavar="RUN")
-    front = add("front", _front, "the Pareto front of a run, as a table")
+    front = add("front", "the Pareto front of a run, as a table")
     front.add_argument("run_folder", metavar="RUN")
-    explain = add("explain", _explain, "why the designs are as they are, with the evidence")
+    explain = add("explain", "why the designs are as they are, with the evidence")
     explain.add_argument("run_folder", metavar="RUN")
     explain.add_argument("--layer", type=int, help="only this layer of the design (from 0)")
     explain.add_argument("--trial", type=int, help="the design to explain; default: the best")
     explain.add_argument("--level", choices=("brief", "standard", "detailed"), default="detailed")
-    report = add("report", _report, "write the run's HTML report anew")
+    report = add("report", "write the run's HTML report anew")
     report.add_argument("run_folder", metavar="RUN")
-    diff = add("diff", _diff, "two designs side by side")
+    diff = add("diff", "two designs side by side")
     diff.add_argument("run_folder", metavar="RUN")
     diff.add_argument("first", type=int, metavar="TRIAL")
     diff.add_argument("second", type=int, metavar="TRIAL")
-    add("spaces", _spaces, "the search spaces there are")
-    add("strategies", _strategies, "the search strategies there are")
+    add("spaces", "the search spaces there are")
+    add("strategies", "the search strategies there are")
     return parser
 
 
@@ -163,252 +156,8 @@ def _add_budget(command: argparse.ArgumentParser, resumed: bool) -> None:
         type=_seconds,
         metavar="TIME",
         help="such as 90s, 10m or 2h"
-        + (", from now" if resumed else f"; default: {DEFAULT_BUDGET:.0f}s without --trials"),
+        + (", from now" if resumed else "; default: 90s without --trials"),
     )
-
-
-def _search(a: argparse.Namespace) -> int:
-    console = _console()
-    from raynas.api import search  # heavy, and only needed from here on
-    from raynas.progress import Display
-
-    constraints = dict(_constraint(text) for text in a.constraint)
-    constraints |= {f"max_{n}": v for n in ("params", "flops") if (v := vars(a)[f"max_{n}"])}
-    problem: dict[str, Any] = {"dataset": a.dataset, "constraints": constraints}
-    if a.objective:
-        problem["objectives"] = a.objective
-    seconds = a.time_budget
-    if seconds is None and a.trials is None:
-        seconds = DEFAULT_BUDGET
-    result = search(
-        problem,
-        space=a.space,
-        strategy=a.strategy,
-        scheduler=a.scheduler,
-        trials=a.trials or 100_000,
-        time_budget_hours=None if seconds is None else seconds / 3600,
-        epochs=a.epochs,
-        batch_size=a.batch_size,
-        optimizer=a.optimizer,
-        learning_rate=a.learning_rate,
-        explanation_level=a.explanation,
-        seed=a.seed,
-        run=a.run,
-        data_root=a.data_root,
-        download=a.download,
-        image_size=a.image_size,
-        subset=a.subset,
-        cpus_per_trial=a.cpus_per_trial,
-        gpus_per_trial=a.gpus_per_trial,
-        trial_timeout=a.trial_timeout,
-        address=a.address,
-        display=Display(console),
-    )
-    return _close(console, result)
-
-
-def _resume(a: argparse.Namespace) -> int:
-    console = _console()
-    from raynas.api import resume
-    from raynas.progress import Display
-
-    result = resume(
-        a.run_folder,
-        trials=a.trials,
-        time_budget_hours=None if a.time_budget is None else a.time_budget / 3600,
-        address=a.address,
-        display=Display(console),
-    )
-    return _close(console, result)
-
-
-def _close(console: Console, result: SearchResult) -> int:
-    """What a search ends with: the front, the claims, the places. Returns the exit code."""
-    _print_notes(result)
-    if result.ended_because:
-        console.print(f"The search ended early: {result.ended_because}\n", highlight=False)
-    front = result.front()
-    if len(front):
-        console.print(_front_table(result, front))
-        for text in result.sentences():
-            console.print(f"• {text}", highlight=False, soft_wrap=not console.is_terminal)
-    else:
-        console.print(f"No design was trained to the end. {_failures(result)}", highlight=False)
-    console.print(f"\n[bold]run[/bold]    {result.path}", highlight=False)
-    console.print(f"[bold]report[/bold] {result.path / 'report.html'}", highlight=False)
-    if result.interrupted:
-        console.print(f"Interrupted. To go on: raynas resume {result.path}", highlight=False)
-        return 130
-    return 0 if len(front) else 1
-
-
-def _status(a: argparse.Namespace) -> int:
-    from raynas.archive import being_written
-    from raynas.explanation.sentences import value
-    from raynas.progress import duration
-    from raynas.result import busy_seconds, load
-
-    result = load(a.run_folder)
-    counts = result.trials["status"].value_counts()
-    open_ = len(result.proposals) - len(result.trials)
-    running = being_written(Path(a.run_folder))
-    console = _console()
-    _print_notes(result)
-    console.print(
-        f"{result.path}: {'running' if running else 'not running'}, at work for "
-        f"{duration(busy_seconds(result.trials))}",
-        highlight=False,
-    )
-    told = (
-        ", ".join(f"{n} {str(s).replace('_', ' ')}" for s, n in counts.items() if n) or "no trials"
-    )
-    waiting = "running" if running else "to be run again on resume"
-    console.print(
-        f"{told or 'no trials'}{f'; {open_} {waiting}' if open_ else ''}", highlight=False
-    )
-    front = result.front()
-    if len(front):
-        best, objectives = front.iloc[0], result.info.objectives
-        readings = [f"{o.name} {value(best[f'm.{o.name}'], o.name)}" for o in objectives]
-        console.print(f"best so far: trial {best['number']} with {', '.join(readings)}")
-        console.print(f"front: {len(front)} designs")
-    if text := _failures(result):
-        console.print(text, highlight=False)
-    return 0
-
-
-def _front(a: argparse.Namespace) -> int:
-    from raynas.result import load
-
-    result = load(a.run_folder)
-    _print_notes(result)
-    front = result.front()
-    if not len(front):
-        raise UserError(f"{a.run_folder}: no design was trained to the end yet.")
-    console = _console()
-    console.print(_front_table(result, front))
-    for _, row in front.iterrows():
-        print(f"{row['number']}: {row['architecture']}")
-    return 0
-
-
-def _explain(a: argparse.Namespace) -> int:
-    from raynas.explanation.sentences import chosen, sentence, summary
-    from raynas.result import LEVELS, load
-
-    result = load(a.run_folder)
-    _print_notes(result)
-    print(result.architecture(a.trial), end="\n\n")
-    if a.layer is not None:
-        print(result.get_explanation_for_layer(a.layer, a.trial))
-        return 0
-    claims = result.explain(a.trial)
-    for claim in chosen(claims, LEVELS[a.level]):
-        print(f"• {sentence(claim)}")
-    print(f"• {summary(claims)}")
-    return 0
-
-
-def _report(a: argparse.Namespace) -> int:
-    from raynas.report import write_report
-    from raynas.result import load
-
-    result = load(a.run_folder)
-    _print_notes(result)
-    result.write_claims()
-    print(write_report(result))
-    return 0
-
-
-def _diff(a: argparse.Namespace) -> int:
-    from rich.table import Table
-
-    from raynas.architecture import option_text
-    from raynas.result import load
-
-    result = load(a.run_folder)
-    rows = result.diff(a.first, a.second)
-    if not rows:
-        print(f"trials {a.first} and {a.second} are the same design")
-        return 0
-    table = Table("decision", f"trial {a.first}", f"trial {a.second}", box=None)
-    for name, left, right in rows:
-        table.add_row(name, *("–" if o is None else option_text(o) for o in (left, right)))
-    for name in sorted(n for n in result.trials.columns if n.startswith("m.")):
-        pair = result.trials.set_index("number").loc[[a.first, a.second], name]
-        table.add_row(f"[dim]{name[2:]}[/dim]", *("–" if v != v else f"{v:,.5g}" for v in pair))
-    _console().print(table)
-    return 0
-
-
-def _spaces(_: argparse.Namespace) -> int:
-    import search_spaces
-
-    for name in search_spaces.names():
-        module = search_spaces.find(name)
-        first = " ".join((module.__doc__ or "").split("\n\n")[0].split())
-        size = module.SPACE.size
-        digits = f"{size:,}" if size < 10**9 else f"about 10^{len(str(size)) - 1}"
-        print(f"{name}: {digits} designs, {len(module.SPACE.decisions)} decisions. {first}")
-    return 0
-
-
-def _strategies(_: argparse.Namespace) -> int:
-    from raynas.strategies import STRATEGIES
-
-    for name, strategy in STRATEGIES.items():
-        first = (strategy.__doc__ or "").strip().splitlines()[0]
-        print(f"{name}: {first}")
-    return 0
-
-
-def _front_table(result: SearchResult, front: pd.DataFrame) -> Any:
-    from rich.table import Table
-
-    from raynas.explanation.sentences import value
-
-    names = [o.name for o in result.info.objectives]
-    names += [n for n in (f"test_{names[0]}", "params", "flops") if f"m.{n}" in front]
-    names = list(dict.fromkeys(names))
-    table = Table("trial", title="Pareto front", title_justify="left", box=None, padding=(0, 2))
-    for name in names:
-        table.add_column(name.replace("_", " "), justify="right")
-    table.add_column("seconds", justify="right")
-    for _, row in front.iterrows():
-        table.add_row(
-            str(row["number"]),
-            *(value(float(row[f"m.{name}"]), name) for name in names),
-            f"{row['seconds']:.1f}",
-        )
-    return table
-
-
-def _failures(result: SearchResult) -> str:
-    failed = result.trials[result.trials["status"] == "failed"]
-    if not len(failed):
-        return ""
-    causes = failed["error"].str.split("\n").str[0].value_counts()
-    listed = "; ".join(f"{n} x {cause}" for cause, n in causes.head(5).items())
-    return f"{len(failed)} trials failed: {listed}"
-
-
-def _print_notes(result: SearchResult) -> None:
-    for note in result.notes:
-        print(f"raynas: {note}", file=sys.stderr)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console()
-
-
-def _constraint(text: str) -> tuple[str, float]:
-    name, _, bound = text.partition("=")
-    try:
-        return name, float(bound)
-    except ValueError:
-        raise UserError(f"--constraint: expected such as min_accuracy=0.9; got {text!r}.") from None
 
 
 def _seconds(text: str) -> float:

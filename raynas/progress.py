@@ -38,7 +38,7 @@ class Display:
         self._started, self._before = time.monotonic(), _evaluated(session)
         self._all = self._before + trials
         session.observe = self._learn
-        self._console.print(f"[dim]run[/dim] {folder}", highlight=False)
+        self._console.print(f"run {folder}", style="dim", highlight=False, soft_wrap=True)
         if self._console.is_terminal:
             with Live(
                 get_renderable=self._render,

@@ -38,6 +38,7 @@ LAYER = {  # a file or folder of raynas/ -> its layer; a new file fails until so
     "__init__": 4,
     "api": 4,
     "cli": 4,
+    "commands": 4,
     "progress": 4,
     "report": 4,
     "result": 4,

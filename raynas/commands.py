@@ -1,0 +1,244 @@
+"""What each command does: the calls of `raynas.api`, tables and words back."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+import search_spaces
+from raynas import api
+from raynas.architecture import option_text
+from raynas.archive import being_written
+from raynas.errors import UserError
+from raynas.explanation.sentences import chosen, sentence, summary, value
+from raynas.progress import Display, duration
+from raynas.report import write_report
+from raynas.result import LEVELS, SearchResult, busy_seconds, load
+from raynas.strategies import STRATEGIES
+
+DEFAULT_BUDGET = 90.0  # seconds of a search when neither trials nor a time are given
+
+
+def search(a: argparse.Namespace) -> int:
+    console = Console(markup=False)
+    constraints = dict(_constraint(text) for text in a.constraint)
+    constraints |= {f"max_{n}": v for n in ("params", "flops") if (v := vars(a)[f"max_{n}"])}
+    problem: dict[str, Any] = {"dataset": a.dataset, "constraints": constraints}
+    if a.objective:
+        problem["objectives"] = a.objective
+    seconds = a.time_budget
+    if seconds is None and a.trials is None:
+        seconds = DEFAULT_BUDGET
+    result = api.search(
+        problem,
+        space=a.space,
+        strategy=a.strategy,
+        scheduler=a.scheduler,
+        trials=a.trials or 100_000,
+        time_budget_hours=None if seconds is None else seconds / 3600,
+        epochs=a.epochs,
+        batch_size=a.batch_size,
+        optimizer=a.optimizer,
+        learning_rate=a.learning_rate,
+        explanation_level=a.explanation,
+        seed=a.seed,
+        run=a.run,
+        data_root=a.data_root,
+        download=a.download,
+        image_size=a.image_size,
+        subset=a.subset,
+        cpus_per_trial=a.cpus_per_trial,
+        gpus_per_trial=a.gpus_per_trial,
+        trial_timeout=a.trial_timeout,
+        address=a.address,
+        display=Display(console),
+    )
+    return _close(console, result)
+
+
+def resume(a: argparse.Namespace) -> int:
+    console = Console(markup=False)
+    result = api.resume(
+        a.run_folder,
+        trials=a.trials,
+        time_budget_hours=None if a.time_budget is None else a.time_budget / 3600,
+        address=a.address,
+        display=Display(console),
+    )
+    return _close(console, result)
+
+
+def _close(console: Console, result: SearchResult) -> int:
+    """What a search ends with: the front, the claims, the places. Returns the exit code."""
+    _print_notes(result)
+    if result.ended_because:
+        console.print(f"The search ended early: {result.ended_because}\n", highlight=False)
+    front = result.front()
+    if len(front):
+        console.print(_front_table(result, front))
+        for text in result.sentences():
+            console.print(f"• {text}", highlight=False, soft_wrap=not console.is_terminal)
+    else:
+        console.print(f"No design was trained to the end. {_failures(result)}", highlight=False)
+    console.print(f"\nrun    {result.path}", highlight=False, soft_wrap=True)
+    console.print(f"report {result.path / 'report.html'}", highlight=False, soft_wrap=True)
+    if result.interrupted:
+        console.print(f"Interrupted. To go on: raynas resume {result.path}", highlight=False)
+        return 130
+    return 0 if len(front) else 1
+
+
+def status(a: argparse.Namespace) -> int:
+    result = load(a.run_folder)
+    counts = result.trials["status"].value_counts()
+    open_ = len(result.proposals) - len(result.trials)
+    running = being_written(Path(a.run_folder))
+    console = Console(markup=False)
+    _print_notes(result)
+    console.print(
+        f"{result.path}: {'running' if running else 'not running'}, at work for "
+        f"{duration(busy_seconds(result.trials))}",
+        highlight=False,
+    )
+    told = (
+        ", ".join(f"{n} {str(s).replace('_', ' ')}" for s, n in counts.items() if n) or "no trials"
+    )
+    waiting = "running" if running else "to be run again on resume"
+    console.print(
+        f"{told or 'no trials'}{f'; {open_} {waiting}' if open_ else ''}", highlight=False
+    )
+    front = result.front()
+    if len(front):
+        best, objectives = front.iloc[0], result.info.objectives
+        readings = [f"{o.name} {value(best[f'm.{o.name}'], o.name)}" for o in objectives]
+        console.print(f"best so far: trial {best['number']} with {', '.join(readings)}")
+        console.print(f"front: {len(front)} designs")
+    if text := _failures(result):
+        console.print(text, highlight=False)
+    return 0
+
+
+def front(a: argparse.Namespace) -> int:
+    result = load(a.run_folder)
+    _print_notes(result)
+    front = result.front()
+    if not len(front):
+        raise UserError(f"{a.run_folder}: no design was trained to the end yet.")
+    console = Console(markup=False)
+    console.print(_front_table(result, front))
+    for _, row in front.iterrows():
+        print(f"{row['number']}: {row['architecture']}")
+    return 0
+
+
+def explain(a: argparse.Namespace) -> int:
+    result = load(a.run_folder)
+    _print_notes(result)
+    print(result.architecture(a.trial), end="\n\n")
+    if a.layer is not None:
+        print(result.get_explanation_for_layer(a.layer, a.trial))
+        return 0
+    claims = result.explain(a.trial)
+    for claim in chosen(claims, LEVELS[a.level]):
+        print(f"• {sentence(claim)}")
+    print(f"• {summary(claims)}")
+    return 0
+
+
+def report(a: argparse.Namespace) -> int:
+    result = load(a.run_folder)
+    _print_notes(result)
+    result.write_claims()
+    print(write_report(result))
+    return 0
+
+
+def diff(a: argparse.Namespace) -> int:
+    result = load(a.run_folder)
+    rows = result.diff(a.first, a.second)
+    if not rows:
+        print(f"trials {a.first} and {a.second} are the same design")
+        return 0
+    table = Table("decision", f"trial {a.first}", f"trial {a.second}", box=None)
+    for name, left, right in rows:
+        table.add_row(name, *("–" if o is None else option_text(o) for o in (left, right)))
+    for name in sorted(n for n in result.trials.columns if n.startswith("m.")):
+        pair = result.trials.set_index("number").loc[[a.first, a.second], name]
+        table.add_row(name[2:], *("–" if v != v else f"{v:,.5g}" for v in pair))
+    Console(markup=False).print(table)
+    return 0
+
+
+def spaces(_: argparse.Namespace) -> int:
+    for name in search_spaces.names():
+        module = search_spaces.find(name)
+        first = " ".join((module.__doc__ or "").split("\n\n")[0].split())
+        size = module.SPACE.size
+        digits = f"{size:,}" if size < 10**9 else f"about 10^{len(str(size)) - 1}"
+        print(f"{name}: {digits} designs, {len(module.SPACE.decisions)} decisions. {first}")
+    return 0
+
+
+def strategies(_: argparse.Namespace) -> int:
+    for name, strategy in STRATEGIES.items():
+        first = (strategy.__doc__ or "").strip().splitlines()[0]
+        print(f"{name}: {first}")
+    return 0
+
+
+def _front_table(result: SearchResult, front: pd.DataFrame) -> Any:
+    names = [o.name for o in result.info.objectives]
+    names += [n for n in (f"test_{names[0]}", "params", "flops") if f"m.{n}" in front]
+    names = list(dict.fromkeys(names))
+    table = Table("trial", title="Pareto front", title_justify="left", box=None, padding=(0, 2))
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    table.add_column("seconds", justify="right")
+    for _, row in front.iterrows():
+        table.add_row(
+            str(row["number"]),
+            *(value(float(row[f"m.{name}"]), name) for name in names),
+            f"{row['seconds']:.1f}",
+        )
+    return table
+
+
+def _failures(result: SearchResult) -> str:
+    failed = result.trials[result.trials["status"] == "failed"]
+    if not len(failed):
+        return ""
+    causes = failed["error"].str.split("\n").str[0].value_counts()
+    listed = "; ".join(f"{n} x {cause}" for cause, n in causes.head(5).items())
+    return f"{len(failed)} trials failed: {listed}"
+
+
+def _print_notes(result: SearchResult) -> None:
+    for note in result.notes:
+        print(f"raynas: {note}", file=sys.stderr)
+
+
+def _constraint(text: str) -> tuple[str, float]:
+    name, _, bound = text.partition("=")
+    try:
+        return name, float(bound)
+    except ValueError:
+        raise UserError(f"--constraint: expected such as min_accuracy=0.9; got {text!r}.") from None
+
+
+COMMANDS = {
+    "search": search,
+    "resume": resume,
+    "status": status,
+    "front": front,
+    "explain": explain,
+    "report": report,
+    "diff": diff,
+    "spaces": spaces,
+    "strategies": strategies,
+}
