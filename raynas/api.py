@@ -136,7 +136,9 @@ def search(
         _versions(),
         shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     )
-    folder = Path(run) if run is not None else _new_folder(problem, found)
+    folder = (
+        Path(run) if run is not None else _new_folder(problem, found, trained=evaluator is None)
+    )
     if folder.exists():
         raise exists(folder)
     return _carry_on(folder, info, judge, trials, settings["seconds"], address, display, new=True)
@@ -227,6 +229,8 @@ def _carry_on(
         showing: AbstractContextManager[Any] = nullcontext()
         if display is not None:
             showing = display.showing(folder, session, trials, deadline)
+            for note in info.data.get("notes", ()) if new else ():
+                display.say(note)
         with showing:
             ended = driver.run(session, evaluator, archive, info.settings, trials, deadline)
     except KeyboardInterrupt:
@@ -358,8 +362,9 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _new_folder(problem: Problem, space: Space) -> Path:
+def _new_folder(problem: Problem, space: Space, trained: bool) -> Path:
     name = Path(problem.dataset).stem if isinstance(problem.dataset, str) else "own-data"
+    name = name if trained else "own-evaluator"
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     base = "".join(c if c.isalnum() or c in "-_" else "-" for c in f"{name}-{space.name}-{stamp}")
     folder = Path("runs") / base

@@ -16,7 +16,7 @@ from raynas import api
 from raynas.architecture import option_text
 from raynas.archive import being_written
 from raynas.errors import UserError
-from raynas.explanation.sentences import chosen, sentence, summary, value
+from raynas.explanation.sentences import chosen, plural, sentence, summary, value
 from raynas.progress import Display, duration
 from raynas.report import write_report
 from raynas.result import LEVELS, SearchResult, busy_seconds, load
@@ -80,12 +80,13 @@ def _close(console: Console, result: SearchResult) -> int:
     if result.ended_because:
         console.print(f"The search ended early: {result.ended_because}\n", highlight=False)
     front = result.front()
+    console.print(_counts(result), highlight=False)
     if len(front):
         console.print(_front_table(result, front))
         for text in result.sentences():
             console.print(f"• {text}", highlight=False, soft_wrap=not console.is_terminal)
     else:
-        console.print(f"No design was trained to the end. {_failures(result)}", highlight=False)
+        console.print(f"{result.why_no_front()} {_failures(result)}", highlight=False)
     console.print(f"\nrun    {result.path}", highlight=False, soft_wrap=True)
     console.print(f"report {result.path / 'report.html'}", highlight=False, soft_wrap=True)
     if result.interrupted:
@@ -96,7 +97,6 @@ def _close(console: Console, result: SearchResult) -> int:
 
 def status(a: argparse.Namespace) -> int:
     result = load(a.run_folder)
-    counts = result.trials["status"].value_counts()
     open_ = len(result.proposals) - len(result.trials)
     running = being_written(Path(a.run_folder))
     console = Console(markup=False)
@@ -106,13 +106,8 @@ def status(a: argparse.Namespace) -> int:
         f"{duration(busy_seconds(result.trials))}",
         highlight=False,
     )
-    told = (
-        ", ".join(f"{n} {str(s).replace('_', ' ')}" for s, n in counts.items() if n) or "no trials"
-    )
     waiting = "running" if running else "to be run again on resume"
-    console.print(
-        f"{told or 'no trials'}{f'; {open_} {waiting}' if open_ else ''}", highlight=False
-    )
+    console.print(f"{_counts(result)}{f'; {open_} {waiting}' if open_ else ''}", highlight=False)
     front = result.front()
     if len(front):
         best, objectives = front.iloc[0], result.info.objectives
@@ -129,7 +124,7 @@ def front(a: argparse.Namespace) -> int:
     _print_notes(result)
     front = result.front()
     if not len(front):
-        raise UserError(f"{a.run_folder}: no design was trained to the end yet.")
+        raise UserError(f"{a.run_folder}: {result.why_no_front()}")
     console = Console(markup=False)
     console.print(_front_table(result, front))
     for _, row in front.iterrows():
@@ -145,6 +140,17 @@ def explain(a: argparse.Namespace) -> int:
         print(result.get_explanation_for_layer(a.layer, a.trial))
         return 0
     claims = result.explain(a.trial)
+    if a.trial is not None:
+        row = result.trials.set_index("number").loc[a.trial]
+        names = [o.name for o in result.info.objectives if f"m.{o.name}" in row]
+        read = [
+            f"{n} {value(float(row[f'm.{n}']), n)}" for n in names if not pd.isna(row[f"m.{n}"])
+        ]
+        ended = str(row["status"]).replace("_", " ")
+        print(
+            f"• Trial {a.trial}: {ended} after {plural(row['fidelity'], 'epoch')}; {', '.join(read)}"
+        )
+        claims = [c for c in claims if c.trial in (a.trial, None) or c.kind == "effect"]
     for claim in chosen(claims, LEVELS[a.level]):
         print(f"• {sentence(claim)}")
     print(f"• {summary(claims)}")
@@ -165,12 +171,25 @@ def diff(a: argparse.Namespace) -> int:
     if not rows:
         print(f"trials {a.first} and {a.second} are the same design")
         return 0
-    table = Table("decision", f"trial {a.first}", f"trial {a.second}", box=None)
+    table = Table("", f"trial {a.first}", f"trial {a.second}", box=None, padding=(0, 2))
+    extra: dict[tuple[str, bool], list[str]] = {}  # layers that only one of the two has
     for name, left, right in rows:
-        table.add_row(name, *("–" if o is None else option_text(o) for o in (left, right)))
-    for name in sorted(n for n in result.trials.columns if n.startswith("m.")):
-        pair = result.trials.set_index("number").loc[[a.first, a.second], name]
-        table.add_row(name[2:], *("–" if v != v else f"{v:,.5g}" for v in pair))
+        if left is None or right is None:
+            layer, _, leaf = name.rpartition(".")
+            option = option_text(right if left is None else left)
+            extra.setdefault((layer, left is None), []).append(f"{leaf}={option}")
+        else:
+            table.add_row(name, option_text(left), option_text(right))
+    for (layer, second), options in extra.items():
+        table.add_row(layer, *(("–", " ".join(options)) if second else (" ".join(options), "–")))
+    pair = result.trials.set_index("number").loc[[a.first, a.second]]
+    table.add_section()
+    for name in ("status", "fidelity", "seconds"):
+        shown = [f"{v:.1f}" if isinstance(v, float) else str(v) for v in pair[name]]
+        table.add_row({"fidelity": "epochs"}.get(name, name), *shown)
+    for name in sorted(n for n in pair.columns if n.startswith("m.")):
+        shown = ["–" if pd.isna(v) else value(float(v), name[2:]) for v in pair[name]]
+        table.add_row(name[2:].replace("_", " "), *shown)
     Console(markup=False).print(table)
     return 0
 
@@ -207,6 +226,14 @@ def _front_table(result: SearchResult, front: pd.DataFrame) -> Any:
             f"{row['seconds']:.1f}",
         )
     return table
+
+
+def _counts(result: SearchResult) -> str:
+    """How the trials ended: `1 finished, 3 stopped early`."""
+    words = {"stopped_early": "stopped early", "infeasible": "over a limit (not trained)"}
+    counts = result.trials["status"].value_counts()
+    told = [f"{n} {words.get(str(status), status)}" for status, n in counts.items() if n]
+    return ", ".join(told) or "no trials"
 
 
 def _failures(result: SearchResult) -> str:

@@ -51,6 +51,10 @@ class Display:
             with _repeating(lambda: print(self._line(), flush=True)):
                 yield
 
+    def say(self, text: str) -> None:
+        """Prints a line that stays."""
+        self._console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
+
     def _learn(self, trial: Trial) -> None:
         first = self._session.objectives[0]
         if trial.status != "finished":

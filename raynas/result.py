@@ -75,6 +75,14 @@ class SearchResult:
         """The finished trials on the Pareto front, best in the first objective first."""
         return front_of(self.trials, self.info)
 
+    def why_no_front(self) -> str:
+        """Says why no design stands on the front."""
+        done = int((self.trials["status"] == "finished").sum())
+        if not done:
+            return "No design was trained to the end."
+        bounds = ", ".join(str(c) for c in self.info.constraints)
+        return f"{done} designs were trained to the end, but none keeps {bounds}."
+
     def architecture(self, trial: int | None = None) -> Architecture:
         """The design of a trial; None is the best of the front."""
         return self.info.space.parse(str(self._row(trial)["architecture"]))
@@ -141,7 +149,7 @@ class SearchResult:
     def get_architecture_report(self) -> str:
         """The best design and what is known of it, as text."""
         if not len(self.front()):
-            return "No design was trained to the end yet."
+            return self.why_no_front()
         return "\n".join([str(self.architecture()), "", *self.sentences()])
 
     def get_explanation_for_layer(self, layer: int, trial: int | None = None) -> str:
@@ -157,6 +165,8 @@ class SearchResult:
         design = self.architecture(trial)
         names = list(dict.fromkeys(n.rpartition(".")[0] for n in design.options))
         names = [name for name in names if name]
+        if not names:
+            raise UserError("this space has no layers; its decisions are about the whole design.")
         if not 0 <= layer < len(names):
             raise UserError(
                 f"expected a layer from 0 to {len(names) - 1}; got {layer}: the design has "
@@ -175,7 +185,7 @@ class SearchResult:
         if trial is None:
             front = self.front()
             if not len(front):
-                raise UserError(f"{self.path}: no design was trained to the end yet.")
+                raise UserError(f"{self.path}: {self.why_no_front()}")
             return front.iloc[0]
         rows = self.trials[self.trials["number"] == trial]
         if not len(rows):

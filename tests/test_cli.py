@@ -38,7 +38,7 @@ def test_explain(run, capsys):
     assert main(["explain", run]) == 0
     text = capsys.readouterr().out
     assert text.startswith("tiny_cell{")
-    assert "is the best: accuracy" in text
+    assert "is the best of 20 trained to the end: accuracy" in text
     assert "can be told from chance" in text
 
 
@@ -47,6 +47,22 @@ def test_diff_of_a_design_with_itself(run, capsys):
     assert "the same design" in capsys.readouterr().out
     assert main(["diff", run, "0", "1"]) == 0
     assert "params" in capsys.readouterr().out
+
+
+def test_explain_another_design(run, capsys):
+    assert main(["explain", run, "--trial", "2"]) == 0
+    text = capsys.readouterr().out
+    assert "Trial 2: finished after 1 epoch; accuracy" in text
+    assert "is the best" not in text
+
+
+def test_a_front_that_a_limit_leaves_empty(tmp_path, capsys):
+    problem = {"objectives": ["accuracy"], "constraints": {"min_accuracy": 2}}
+    path = search(tmp_path, problem=problem, trials=3).path
+    assert main(["front", str(path)]) == 1
+    assert "3 designs were trained to the end, but none keeps min_accuracy=2" in (
+        capsys.readouterr().err
+    )
 
 
 def test_report(run, capsys):

@@ -188,7 +188,7 @@ def test_more_than_the_cluster_has_is_refused(cluster, tmp_path):
 def test_an_address_that_nobody_answers():
     from raynas.tune.driver import _connect
 
-    with pytest.raises(raynas.UserError, match="no Ray cluster could be joined"):
+    with pytest.raises(raynas.UserError, match="no Ray cluster answers at"):
         _connect("127.0.0.1:1")
 
 

@@ -87,7 +87,7 @@ class Findings:
             ci_high=high,
             ci_kind="binomial" if low is not None else None,
             fidelity=float(row["fidelity"]),
-            n_trials=1,
+            n_trials=int((self.trials["status"] == "finished").sum()),
             n_seeds=1,
             trial_ids=[int(row["number"])],
             side_effects=self._metrics(row),

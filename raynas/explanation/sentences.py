@@ -36,12 +36,13 @@ def chosen(claims: Sequence[Claim], most: int) -> list[Claim]:
 def summary(claims: Sequence[Claim]) -> str:
     """How many effects stand out and how many do not."""
     effects = [c for c in claims if c.kind == "effect"]
-    clear = sum(c.verdict == "asserts" for c in effects)
     if not effects:
         return "There are too few trials to estimate the effect of any decision (8 are needed)."
+    clear = sum(c.verdict == "asserts" for c in effects)
+    likely = sum(c.verdict == "leans" for c in effects)
     return (
         f"Of {len(effects)} comparisons of options, {clear} can be told from chance with "
-        f"{effects[0].n_trials} trials."
+        f"{effects[0].n_trials} trials and {likely} more are likely."
     )
 
 
@@ -52,6 +53,11 @@ def value(number: float, metric: str) -> str:
     return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
 
 
+def plural(count: int, noun: str) -> str:
+    """`1 epoch`, `2 epochs`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def _performance(c: Claim) -> str:
     name = c.metric.removeprefix("test_")
     rest = [f"{value(v, n)} {n}" for n, v in c.side_effects.items() if n != name]
@@ -59,9 +65,9 @@ def _performance(c: Claim) -> str:
     if c.metric != name:
         told = f"validation {name} {value(c.side_effects[name], name)}, {told}"
     trained = f", after {_epochs(c)} with one seed" if c.dataset else ""
+    costs = f" with {' and '.join(rest)}" if rest else ""
     return (
-        f"Trial {c.trial} is the best: {told}{' with ' + ' and '.join(rest) if rest else ''}"
-        f"{trained}."
+        f"Trial {c.trial} is the best of {c.n_trials} trained to the end: {told}{costs}{trained}."
     )
 
 
@@ -131,8 +137,7 @@ def _value(c: Claim) -> str:
 
 
 def _epochs(c: Claim) -> str:
-    count = int(c.fidelity or 0)
-    return f"{count} epoch{'s' if count != 1 else ''}"
+    return plural(int(c.fidelity or 0), "epoch")
 
 
 def _change(c: Claim) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import socket
 import tempfile
 import time
 from collections.abc import Mapping
@@ -112,6 +113,8 @@ class TuneDriver:
 
 
 def _connect(address: str | None) -> None:
+    if address and ":" in address:
+        _knock(address)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:
@@ -122,6 +125,18 @@ def _connect(address: str | None) -> None:
         raise UserError(
             f"no Ray cluster could be joined at {address!r}: {error}. Start one with "
             "`ray start --head`, or leave --address away."
+        ) from None
+
+
+def _knock(address: str) -> None:
+    """Raises unless somebody listens there: Ray itself would go on trying for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no Ray cluster answers at {address!r}: {error}. Start one with `ray start --head`, "
+            "or leave --address away."
         ) from None
 
 
