@@ -147,9 +147,8 @@ def explain(a: argparse.Namespace) -> int:
             f"{n} {value(float(row[f'm.{n}']), n)}" for n in names if not pd.isna(row[f"m.{n}"])
         ]
         ended = str(row["status"]).replace("_", " ")
-        print(
-            f"• Trial {a.trial}: {ended} after {plural(row['fidelity'], 'epoch')}; {', '.join(read)}"
-        )
+        length = plural(row["fidelity"], "epoch")
+        print(f"• Trial {a.trial}: {ended} after {length}; {', '.join(read)}")
         claims = [c for c in claims if c.trial in (a.trial, None) or c.kind == "effect"]
     for claim in chosen(claims, LEVELS[a.level]):
         print(f"• {sentence(claim)}")
