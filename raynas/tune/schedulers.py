@@ -56,9 +56,9 @@ class Halving(AsyncHyperBandScheduler):  # type: ignore[misc]  # ray has no type
 class ParetoHalving(InOrder):
     """Asynchronous successive halving (ASHA, Li et al. 2020) under several objectives.
 
-    A trial that reaches a rung goes on if it is among the best third of the latest that reached
-    it, ordered by non-dominated rank and, within a rank, by crowding distance (Deb et al. 2002):
-    so the small and the accurate both survive, and the lonely before the crowded.
+    A trial that reaches a rung goes on if none of the latest that reached it dominates it, or if
+    it is among the best third of them, ordered by non-dominated rank and, within a rank, by
+    crowding distance (Deb et al. 2002): so the small and the accurate both survive.
     """
 
     def __init__(self, objectives: Sequence[Objective], stops: Sequence[int]) -> None:
@@ -74,9 +74,10 @@ class ParetoHalving(InOrder):
             return str(TrialScheduler.CONTINUE)
         reached.append(losses(self._objectives, result))
         points = np.array(reached)
-        order = np.lexsort((-crowding(points), ranks(points)))
+        rank = ranks(points)
+        order = np.lexsort((-crowding(points), rank))
         place = int(np.flatnonzero(order == len(points) - 1)[0])
-        goes_on = place < math.ceil(len(points) / REDUCTION)
+        goes_on = rank[-1] == 0 or place < math.ceil(len(points) / REDUCTION)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
 
