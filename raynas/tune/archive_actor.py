@@ -46,9 +46,6 @@ class ArchiveActor:
     async def find(self, number: int) -> Trial | None:
         return self._archive.find(number)
 
-    async def notes(self) -> list[str]:
-        return self._archive.notes
-
     async def close(self) -> None:
         async with self._disk:
             await asyncio.to_thread(self._archive.close)
@@ -88,9 +85,6 @@ class RemoteArchive:
     def find(self, number: int) -> Trial | None:
         found: Trial | None = ray.get(self._actor.find.remote(number))
         return found
-
-    def notes(self) -> list[str]:
-        return list(ray.get(self._actor.notes.remote()))
 
     def close(self) -> None:
         """Rolls everything into Parquet and ends the actor."""
