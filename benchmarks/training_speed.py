@@ -29,8 +29,9 @@ from raynas.architecture import Architecture
 from raynas.data import load
 from raynas.evaluation import TrainingEvaluator, resolve_device
 from raynas.objective import Objective
+from raynas.recipe import Recipe
 from raynas.session import Context, carry_out
-from raynas.training import DeviceData, DeviceSplit, Recipe
+from raynas.training import DeviceData, DeviceSplit
 from raynas.trial import Job, Proposal, Reason
 from search_spaces.layered import SPACE, build
 
@@ -120,7 +121,7 @@ def main() -> None:
         for split in (stored.train, stored.validation)
     )
     recipe = Recipe(a.epochs, size, learning_rate=0.003, augment=False, label_smoothing=0.0)
-    evaluator = TrainingEvaluator(build, images, recipe)
+    evaluator = TrainingEvaluator(SPACE, images, recipe)
     context = Context(0, a.cpus, device.type)
     torch.set_num_threads(a.cpus)  # as the evaluator does
     loops = {"plain": False, "plain bf16": True} if device.type == "cuda" else {"plain": False}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from raynas.api import load, resume, search
     from raynas.architecture import Architecture, Decision
+    from raynas.choices import choice, searchable
     from raynas.errors import UserError
     from raynas.objective import Constraint, Objective
     from raynas.problem import Problem
@@ -28,9 +29,11 @@ _HOME = {
     "SearchResult": "raynas.result",
     "Space": "raynas.space",
     "UserError": "raynas.errors",
+    "choice": "raynas.choices",
     "load": "raynas.result",
     "resume": "raynas.api",
     "search": "raynas.api",
+    "searchable": "raynas.choices",
 }
 __all__ = [
     "Architecture",
@@ -41,9 +44,11 @@ __all__ = [
     "SearchResult",
     "Space",
     "UserError",
+    "choice",
     "load",
     "resume",
     "search",
+    "searchable",
 ]
 
 

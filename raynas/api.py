@@ -7,7 +7,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-import search_spaces
 from raynas import tables
 from raynas.architecture import Architecture
 from raynas.archive import Archive
+from raynas.choices import as_space, located
 from raynas.errors import UserError, unknown
 from raynas.evaluation import FunctionEvaluator, TrainingEvaluator, resolve_device
 from raynas.problem import Problem
+from raynas.recipe import Recipe, with_training
 from raynas.report import write_report
 from raynas.result import LEVELS, SearchResult, busy_seconds, load
 from raynas.run import RunInfo, exists, read
@@ -45,7 +46,7 @@ Function = Callable[[Architecture], Mapping[str, float]]
 def search(
     problem: Problem | Mapping[str, Any] | None = None,
     *,
-    space: str | Space = "layered",
+    space: str | Space | Callable[..., Any] = "layered",
     strategy: str = "evolution",
     scheduler: str = "asha",
     evaluator: Evaluator | Function | None = None,
@@ -55,6 +56,8 @@ def search(
     batch_size: int | None = None,
     optimizer: str = "adamw",
     learning_rate: float | None = None,
+    search_training: bool = False,
+    start_from: Sequence[str] = (),
     explanation_level: str = "standard",
     seed: int = 0,
     run: str | Path | None = None,
@@ -73,7 +76,9 @@ def search(
 
     Args:
         problem: a Problem or a dict with its keys; None is scikit-learn's digits.
-        space: a name from `raynas spaces`, or a Space of your own (then give an evaluator too).
+        space: a name from `raynas spaces` (with settings: `nasbench201:channels=8,cells=1`), a
+            Space, your own network (a class or function that uses `raynas.choice`), or where that
+            stands in a file: `my_space.py:Small`.
         strategy: a name from `raynas strategies`.
         scheduler: `asha` stops designs that are behind; `none` trains each to the end.
         evaluator: instead of training: a function `architecture -> metrics`, or an Evaluator.
@@ -81,6 +86,8 @@ def search(
         time_budget_hours: after this long no design is begun and running ones are stopped and
             kept with what they have; None means no limit of time.
         epochs, batch_size, optimizer, learning_rate: see `raynas.training.Recipe`.
+        search_training: whether optimizer, learning rate and weight decay are searched as well.
+        start_from: designs to try first: names from `raynas spaces NAME --known`, or texts.
         explanation_level: brief, standard or detailed.
         seed: of the search, the data splits and every training. One process (`driver="local"`)
             repeats a search exactly; on a cluster results race, and later proposals with them.
@@ -102,7 +109,9 @@ def search(
     _check(explanation_level, LEVELS, "explanation level")
     _check(driver, ("tune", "local"), "driver")
     settings: dict[str, Any] = {
-        "space": space if isinstance(space, str) else None,
+        "space": located(space) if isinstance(space, str) else None,
+        "search_training": search_training,
+        "start_from": list(start_from),
         "strategy": strategy,
         "scheduler": scheduler,
         "trials": trials,
@@ -125,8 +134,8 @@ def search(
         "trial_timeout": trial_timeout,
         "driver": driver,
     }
-    found = search_spaces.find(space).SPACE if isinstance(space, str) else space
-    judge = _evaluator(evaluator, problem, settings, download)
+    judge = _evaluator(evaluator, problem, space, settings, download)
+    found = judge.space if isinstance(judge, TrainingEvaluator) else as_space(space)
     _check_metrics(problem, judge)
     info = RunInfo(
         problem,
@@ -148,6 +157,7 @@ def resume(
     run: str | Path,
     *,
     dataset: Any = None,
+    space: Space | Callable[..., Any] | str | None = None,
     evaluator: Evaluator | Function | None = None,
     trials: int | None = None,
     time_budget_hours: float | None = None,
@@ -160,7 +170,7 @@ def resume(
 
     Args:
         run: the run's folder.
-        dataset, evaluator: again, if they were your own objects; they are not kept in the run.
+        dataset, space, evaluator: again, if they were your own objects, which a run does not keep.
         trials: how many designs in all (those evaluated count); None keeps the old number.
         time_budget_hours: from now; None takes what is left of the old budget.
 
@@ -178,11 +188,9 @@ def resume(
             f"{run} was searched on data handed over in Python, which a run does not keep. "
             "Use raynas.resume(run, dataset=...)."
         )
-    if info.settings["space"] is None and evaluator is None:
-        raise UserError(f"{run} has an own space: use raynas.resume(run, evaluator=...).")
-    if info.settings["space"] is not None:
-        ready_made = search_spaces.find(info.settings["space"]).SPACE
-        info = replace(info, space=replace(info.space, canonical=ready_made.canonical))
+    space = space if space is not None else info.settings["space"]
+    if space is None and evaluator is None:
+        raise UserError(f"{run} has an own space: use raynas.resume(run, space=...).")
     past = load(folder).trials
     left = (trials or info.settings["trials"]) - _evaluated(past)
     seconds = info.settings["seconds"]
@@ -195,7 +203,12 @@ def resume(
             f"{run} has used its budget ({_evaluated(past)} designs, {busy_seconds(past):.0f} s). "
             "Give more: --trials (in all) or --time-budget (from now)."
         )
-    judge = _evaluator(evaluator, problem, info.settings, download=False)
+    judge = _evaluator(evaluator, problem, space, info.settings, download=False)
+    code = judge.space if isinstance(judge, TrainingEvaluator) else space and as_space(space)
+    if code:
+        info = replace(info, space=_same(folder, info.space, code))
+        if isinstance(judge, TrainingEvaluator):
+            judge.space = info.space
     return _carry_on(folder, info, judge, left, seconds, address, display, new=False)
 
 
@@ -229,7 +242,7 @@ def _carry_on(
         showing: AbstractContextManager[Any] = nullcontext()
         if display is not None:
             showing = display.showing(folder, session, trials, deadline)
-            for note in info.data.get("notes", ()) if new else ():
+            for note in (*info.space.notes, *info.data.get("notes", ())) if new else ():
                 display.say(note)
         with showing:
             ended = driver.run(session, evaluator, archive, info.settings, trials, deadline)
@@ -238,7 +251,7 @@ def _carry_on(
     finally:
         archive.close()
         driver.disconnect()
-    result = SearchResult(folder, interrupted, ended)
+    result = SearchResult(folder, info.space, interrupted, ended)
     try:
         result.write_claims()
         write_report(result)
@@ -287,6 +300,7 @@ def _session(folder: Path, info: RunInfo, evaluator: Evaluator, archive: Any) ->
         evaluator.costs,
         info.constraints,
         info.settings["seed"],
+        starts=[_start(info.space, text) for text in info.settings["start_from"]],
     )
     contents = read(folder, info.space)
     session.resume(tables.jobs_from(contents.proposals), tables.trials_from(contents.trials))
@@ -296,19 +310,15 @@ def _session(folder: Path, info: RunInfo, evaluator: Evaluator, archive: Any) ->
 def _evaluator(
     evaluator: Evaluator | Function | None,
     problem: Problem,
+    space: str | Space | Callable[..., Any] | None,
     settings: Mapping[str, Any],
     download: bool,
 ) -> Evaluator:
+    """The evaluator that was given, or training of the space's networks on the problem's data."""
     if evaluator is not None:
         ready = hasattr(evaluator, "evaluate")
         return evaluator if ready else FunctionEvaluator(evaluator)  # type: ignore[return-value,arg-type]
-    if settings["space"] is None:
-        raise UserError(
-            "a space of your own needs an evaluator: pass evaluator=, a function that takes an "
-            "architecture and returns its metrics."
-        )
     from raynas.data import load as load_data
-    from raynas.training import Recipe
 
     data = load_data(
         problem.dataset,
@@ -318,8 +328,39 @@ def _evaluator(
         input_shape=problem.input_shape,
         **settings["loading"],
     )
-    build = search_spaces.find(settings["space"]).build
-    return TrainingEvaluator(build, data, Recipe(**settings["recipe"]))
+    found = as_space(space, data.input_shape, data.num_classes)
+    if found.build is None:
+        raise UserError(
+            f"the space {found.name!r} says nothing of networks: pass evaluator=, a function that "
+            "takes an architecture and returns its metrics, or give the space a build=."
+        )
+    if settings["search_training"]:
+        found = with_training(found)
+    return TrainingEvaluator(found, data, Recipe(**settings["recipe"]))
+
+
+def _same(run: Path, kept: Space, code: Space) -> Space:
+    """The decisions that a run was begun with, together with the code that builds them.
+
+    Raises:
+        UserError: the code speaks of other decisions by now.
+    """
+    if missing := [d.name for d in kept.decisions if d.name not in code.by_name]:
+        raise UserError(
+            f"{run} was searched with decisions that the space {code.name!r} no longer has "
+            f"({', '.join(missing[:5])}). Resume it with the code it was begun with."
+        )
+    return replace(code, name=kept.name, decisions=kept.decisions)
+
+
+def _start(space: Space, text: str) -> tuple[Architecture, str]:
+    """A design to begin with: a published one by name, or any by its text."""
+    if text in space.known:
+        known = space.known[text]
+        return space.architecture(known.options), f"begins with {text} ({known.source})"
+    if "{" not in text:
+        raise unknown(f"known design of {space.name}", text, list(space.known))
+    return space.parse(text), "begins with this design, as asked"
 
 
 def _describe(evaluator: Evaluator) -> dict[str, Any]:

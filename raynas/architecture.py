@@ -94,6 +94,9 @@ class Architecture:
     def __getitem__(self, name: str) -> Option:
         return self.options[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.options
+
     @cached_property
     def _text(self) -> str:
         blocks: list[tuple[str, list[str]]] = [(self.space, [])]

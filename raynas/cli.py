@@ -68,7 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("run_folder", metavar="RUN")
     diff.add_argument("first", type=int, metavar="TRIAL")
     diff.add_argument("second", type=int, metavar="TRIAL")
-    add("spaces", "the search spaces there are")
+    spaces = add("spaces", "the search spaces there are, or what one of them asks")
+    spaces.add_argument(
+        "space", metavar="SPACE", nargs="?", help="one of them, or my_space.py:NAME"
+    )
+    spaces.add_argument("--known", action="store_true", help="its published designs, with sizes")
     add("strategies", "the search strategies there are")
     return parser
 
@@ -111,7 +115,26 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     )
 
     how = command.add_argument_group("how to search")
-    how.add_argument("--space", default="layered", help="see `raynas spaces`")
+    how.add_argument(
+        "--space",
+        default="layered",
+        metavar="NAME|FILE.py:NAME",
+        help="see `raynas spaces`; settings follow a colon (nasbench201:channels=8,cells=1); "
+        "a file of your own: my_space.py:Small; default: layered",
+    )
+    how.add_argument(
+        "--start-from",
+        action="append",
+        default=[],
+        metavar="DESIGN",
+        help="try this design first: a name from `raynas spaces NAME --known` or an "
+        "architecture's text; repeat for several",
+    )
+    how.add_argument(
+        "--search-training",
+        action="store_true",
+        help="search optimizer, learning rate and weight decay together with the design",
+    )
     how.add_argument("--strategy", default="evolution", help="see `raynas strategies`")
     how.add_argument(
         "--scheduler",

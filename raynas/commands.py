@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import re
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,14 @@ from rich.table import Table
 
 import search_spaces
 from raynas import api
-from raynas.architecture import option_text
+from raynas.architecture import Decision, Option, option_text
 from raynas.archive import being_written
+from raynas.choices import as_space
 from raynas.errors import UserError
 from raynas.explanation.sentences import chosen, plural, sentence, summary, value
 from raynas.progress import Display, duration
 from raynas.report import write_report
+from raynas.report.words import size_text
 from raynas.result import LEVELS, SearchResult, busy_seconds, load
 from raynas.strategies import STRATEGIES
 
@@ -46,6 +51,8 @@ def search(a: argparse.Namespace) -> int:
         batch_size=a.batch_size,
         optimizer=a.optimizer,
         learning_rate=a.learning_rate,
+        search_training=a.search_training,
+        start_from=a.start_from,
         explanation_level=a.explanation,
         seed=a.seed,
         run=a.run,
@@ -193,13 +200,66 @@ def diff(a: argparse.Namespace) -> int:
     return 0
 
 
-def spaces(_: argparse.Namespace) -> int:
-    for name in search_spaces.names():
-        module = search_spaces.find(name)
-        first = " ".join((module.__doc__ or "").split("\n\n")[0].split())
-        size = module.SPACE.size
-        digits = f"{size:,}" if size < 10**9 else f"about 10^{len(str(size)) - 1}"
-        print(f"{name}: {digits} designs, {len(module.SPACE.decisions)} decisions. {first}")
+def spaces(a: argparse.Namespace) -> int:
+    if a.space is None:
+        for name in search_spaces.names():
+            space = search_spaces.find(name)
+            doc = importlib.import_module(f"search_spaces.{name}").__doc__ or ""
+            first = " ".join(doc.split("\n\n")[0].split())
+            print(f"{name}: {size_text(space.size)} designs. {first}")
+        return 0
+    return _known(a.space) if a.known else _one_space(a.space)
+
+
+def _one_space(text: str) -> int:
+    """The decisions of a space, the repeated ones of its layers together."""
+    space = as_space(text)
+    print(f"{space.name}: {size_text(space.size)} designs, {len(space.decisions)} decisions")
+    groups: dict[tuple[str, str], list[Decision]] = {}
+    for d in space.decisions:
+        groups.setdefault((re.sub(r"\d+", "*", d.name), str(d.options)), []).append(d)
+    for (pattern, _), alike in groups.items():
+        d = alike[0]
+        name = d.name if len(alike) == 1 else f"{pattern} ({len(alike)} times)"
+        when = "" if d.when is None else f"; only if {d.when[0]} is {_options(d.when[1])}"
+        print(f"  {name}: {_options(d.options)}: {d.meaning}{when if len(alike) == 1 else ''}")
+    for note in space.notes:
+        print(f"  note: {note}")
+    if space.known:
+        print(f"  published designs (raynas spaces {text} --known): {', '.join(space.known)}")
+    return 0
+
+
+def _options(options: Collection[Option]) -> str:
+    return ", ".join(option_text(o) for o in options)
+
+
+def _known(text: str) -> int:
+    """The published designs of a space, their sizes as built beside those published."""
+    from raynas.costs import costs_of
+
+    space, name = as_space(text), text.partition(":")[0]
+    if not space.known:
+        raise UserError(f"{text}: no published designs are known. See `raynas spaces`.")
+    table = Table("design", box=None, padding=(0, 2))
+    for title in ("params", "published", "FLOPs", "published"):
+        table.add_column(title, justify="right")
+    table.add_column("input")
+    for title, known in space.known.items():
+        settings = ",".join(f"{k}={option_text(v)}" for k, v in known.settings.items())
+        built = search_spaces.find(f"{name}:{settings}") if settings else space
+        found = costs_of(
+            built, built.architecture(known.options), known.input_shape, known.num_classes
+        )
+        shown = [
+            "–" if number is None else f"{number:,.0f}"
+            for number in (found["params"], known.params, found["flops"], known.flops)
+        ]
+        shape = "x".join(str(n) for n in known.input_shape)
+        table.add_row(title, *shown, f"{shape} {settings}".strip())
+    Console(markup=False).print(table)
+    for title, known in space.known.items():
+        print(f"{title}: {known.source}\n  {space.architecture(known.options)}")
     return 0
 
 

@@ -12,9 +12,9 @@ from raynas.architecture import Architecture
 from raynas.data import ImageData
 from raynas.errors import UserError
 from raynas.objective import Metrics
+from raynas.recipe import Recipe
 from raynas.session import Context
-
-Build = Callable[[Architecture, tuple[int, int, int], int], Any]  # -> nn.Module
+from raynas.space import Space
 
 
 @dataclass
@@ -47,13 +47,13 @@ class TrainingEvaluator:
     """Trains each design from scratch.
 
     Attributes:
-        build: makes the network of an architecture for an input shape and number of classes.
-        recipe: a `raynas.training.Recipe`.
+        space: builds the networks.
+        recipe: how they are trained, where a design does not say itself (`train.*`).
     """
 
-    build: Build
+    space: Space
     data: ImageData
-    recipe: Any
+    recipe: Recipe
     _on_device: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     metrics = frozenset(
@@ -62,7 +62,7 @@ class TrainingEvaluator:
 
     @property
     def epochs(self) -> int:
-        return int(self.recipe.epochs)
+        return self.recipe.epochs
 
     @cached_property
     def split(self) -> str:
@@ -72,10 +72,9 @@ class TrainingEvaluator:
         return digest.hexdigest()[:12]
 
     def costs(self, architecture: Architecture) -> Metrics:
-        from raynas.costs import count
+        from raynas.costs import costs_of
 
-        shape, classes = self.data.input_shape, self.data.num_classes
-        return count(lambda: self.build(architecture, shape, classes), shape)
+        return costs_of(self.space, architecture, self.data.input_shape, self.data.num_classes)
 
     def evaluate(
         self, architecture: Architecture, context: Context
@@ -87,12 +86,14 @@ class TrainingEvaluator:
 
         device = resolve_device(context.device)
         torch.set_num_threads(max(context.cpus, 1))
+        assert self.space.build is not None, "a space without networks cannot be trained"
         if str(device) not in self._on_device:
             self._on_device[str(device)] = DeviceData.of(self.data, device)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(context.seed)
-            model = self.build(architecture, self.data.input_shape, self.data.num_classes)
-        yield from train(model, self._on_device[str(device)], self.recipe, context.seed)
+            model = self.space.build(architecture, self.data.input_shape, self.data.num_classes)
+        recipe = self.recipe.of(architecture)
+        yield from train(model, self._on_device[str(device)], recipe, context.seed)
         state = model.state_dict()
         return save({name: value.cpu().contiguous() for name, value in state.items()})
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
+
+from raynas.errors import UserError
+from raynas.space import Shape
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,37 @@ class Operation:
 
     build: Callable[[int, int, int, int], nn.Module]
     meaning: str
+
+
+def require_side(space: str, smallest: int, input_shape: Shape) -> None:
+    """Refuses images that a space's networks would shrink to nothing.
+
+    Raises:
+        UserError: the images' shorter side has fewer than `smallest` pixels.
+    """
+    _, height, width = input_shape
+    if min(height, width) < smallest:
+        raise UserError(
+            f"{space}: expected images of at least {smallest}x{smallest}; got {height}x{width}. "
+            f"Enlarge them with --image-size {smallest}."
+        )
+
+
+def kept_strides(wanted: Sequence[int], side: int, smallest: int = 4) -> list[int]:
+    """The strides a network of published strides takes on small images.
+
+    Halvings are left out from the front until the last feature map has `smallest` pixels on a
+    side, as is usual where a design for large images is trained on small ones; parameters do not
+    depend on it. Strides are 1 or 2.
+    """
+    room = max(int(math.log2(side / smallest)), 0) if side >= smallest else 0
+    total = sum(stride == 2 for stride in wanted)
+    dropped, strides = max(total - room, 0), []
+    for stride in wanted:
+        drop = stride == 2 and dropped > 0
+        dropped -= drop
+        strides.append(1 if drop else stride)
+    return strides
 
 
 def convolution(

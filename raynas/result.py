@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from raynas.explanation.claims import Claim
 from raynas.explanation.findings import Findings
 from raynas.explanation.sentences import chosen, sentence, summary
 from raynas.run import RunInfo, front_of, read
+from raynas.space import Space
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,13 +27,24 @@ if TYPE_CHECKING:
 LEVELS = {"brief": 3, "standard": 5, "detailed": 12}  # sentences at the end of a search
 
 
-def load(run: str | Path) -> SearchResult:
+def load(run: str | Path, space: Space | Callable[..., Any] | str | None = None) -> SearchResult:
     """Opens a run to look at, also while it is being written; needs no ray and no torch.
+
+    Args:
+        space: your own space, if it was one and its networks are to be built again: reading a
+            run never executes a file that the run names.
 
     Raises:
         ArchiveError: there is no run there.
     """
-    return SearchResult(Path(run))
+    result = SearchResult(Path(run))
+    if space is not None:
+        from raynas.choices import as_space
+
+        data = result.info.data
+        code = as_space(space, tuple(data["input_shape"]), data["num_classes"])
+        result = SearchResult(Path(run), code)
+    return result
 
 
 class SearchResult:
@@ -44,9 +57,16 @@ class SearchResult:
         ended_because: why it ended before its budget was used otherwise; '' if it did not.
     """
 
-    def __init__(self, path: Path, interrupted: bool = False, ended_because: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        code: Space | None = None,
+        interrupted: bool = False,
+        ended_because: str = "",
+    ) -> None:
         self.path = path
         self.info = RunInfo.read(path)
+        self._code = code
         self.interrupted = interrupted
         self.ended_because = ended_because
         self._contents = read(path, self.info.space)
@@ -99,30 +119,40 @@ class SearchResult:
 
         row = self._row(trial)
         weights = self.path / f"models/{row['number']}.safetensors"
-        if not weights.exists() or self.info.settings["space"] is None:
+        if not weights.exists():
             kept = ", ".join(str(n) for n in self.front()["number"]) or "none"
             raise UserError(
                 f"the weights of trial {row['number']} were not kept: only those of the front are "
                 f"(trials {kept})."
             )
-        build = search_spaces.find(self.info.settings["space"]).build
-        data = self.info.data
-        model: nn.Module = build(
-            self.architecture(int(row["number"])), tuple(data["input_shape"]), data["num_classes"]
-        )
+        code, data = self.code, self.info.data
+        if code is None or code.build is None:
+            raise UserError(
+                f"{self.path} was searched in a space of your own, whose code a run does not "
+                f"keep: use raynas.load({str(self.path)!r}, space=...) with what you searched."
+            )
+        design = self.architecture(int(row["number"]))
+        model = code.build(design, tuple(data["input_shape"]), data["num_classes"])
         model.load_state_dict(load_file(weights))
         return model.eval()
 
+    @property
+    def code(self) -> Space | None:
+        """The space with what builds its networks; None if only its decisions are known."""
+        text = self.info.settings["space"]
+        if self._code is None and text is not None and ".py" not in text:
+            self._code = search_spaces.find(text)
+        return self._code
+
     def layers(self, trial: int | None = None) -> list[dict[str, Any]]:
-        """The network of a trial part by part: name, kind, shape out, parameters, FLOPs."""
-        name, data = self.info.settings["space"], self.info.data
-        if name is None or not data:
+        """The network of a trial layer by layer (`raynas.costs.layers`); empty without code."""
+        code, data = self.code, self.info.data
+        if code is None or code.build is None or not data:
             return []
         from raynas.costs import layers
 
-        build = search_spaces.find(name).build
-        shape, design = tuple(data["input_shape"]), self.architecture(trial)
-        return layers(lambda: build(design, shape, data["num_classes"]), shape)
+        shape = tuple(data["input_shape"])
+        return layers(code, self.architecture(trial), shape, data["num_classes"])
 
     def explain(self, trial: int | None = None) -> list[Claim]:
         """Computes all claims from the trials as they are now, most telling first.

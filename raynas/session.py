@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from raynas.architecture import Architecture
+from raynas.architecture import Architecture, changes
 from raynas.errors import UserError
 from raynas.objective import Constraint, Metrics, Objective
 from raynas.space import Space
@@ -95,6 +95,7 @@ class Session:
     Attributes:
         costs: measures what constraints may speak about before a design is trained.
         observe: is shown every trial that the session learns from.
+        starts: designs to try before the strategy is asked, each with who wants it.
         learned: how many trials of each status it has been told.
     """
 
@@ -106,6 +107,7 @@ class Session:
     constraints: tuple[Constraint, ...] = ()
     seed: int = 0
     observe: Callable[[Trial], None] | None = None
+    starts: Sequence[tuple[Architecture, str]] = ()
     learned: dict[str, int] = field(default_factory=dict)
     running: dict[int, Job] = field(default_factory=dict)
     _next: int = 0
@@ -189,10 +191,19 @@ class Session:
 
     def _propose(self) -> Job:
         rng = np.random.default_rng((self.seed, self._next))
-        pending = [job.architecture for job in self.running.values()]
-        proposal = self.strategy.ask(rng, pending)
+        proposal = self._start() or self.strategy.ask(
+            rng, [job.architecture for job in self.running.values()]
+        )
+        proposal = plain(self.space, proposal)
         self.space.check(proposal.architecture)
         return self._number(proposal, self.costs(proposal.architecture))
+
+    def _start(self) -> Proposal | None:
+        """The first of `starts` that is not known yet."""
+        for architecture, wanted in self.starts:
+            if self.space.identity(architecture) not in self._known:
+                return Proposal(architecture, Reason("engineer", wanted))
+        return None
 
     def _number(self, proposal: Proposal, costs: Metrics) -> Job:
         seed = int(np.random.default_rng((self.seed, self._next, 1)).integers(2**31))
@@ -233,6 +244,19 @@ class Session:
             f"{ASKS + STEPS} tries. The nearest has {nearest}: {best}. "
             "Loosen the bound at least that far, or search another space."
         )
+
+
+def plain(space: Space, proposal: Proposal) -> Proposal:
+    """The proposal with its dead parts taken out, its reason's edits told accordingly."""
+    given, kept = proposal.architecture, space.plainest(proposal.architecture)
+    if kept == given:
+        return proposal
+    edits = {name: before for name, before, _ in proposal.reason.changed}
+    before = {**given.options, **edits} if proposal.reason.parents else dict(kept.options)
+    changed = changes(
+        Architecture(given.space, tuple((n, o) for n, o in before.items() if o is not None)), kept
+    )
+    return replace(proposal, architecture=kept, reason=replace(proposal.reason, changed=changed))
 
 
 def carry_out(

@@ -1,4 +1,4 @@
-"""Search spaces as plain, immutable data (no torch, no ray).
+"""Search spaces: decisions as plain, immutable data, and the code that gives them a meaning.
 
 A space is a forest of decisions: a decision may depend on one earlier decision (`when`), so
 sizes are exact products and sums, and every operation below walks the decisions once, in order.
@@ -6,10 +6,11 @@ sizes are exact products and sums, and every operation below walks the decisions
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,13 +23,40 @@ from raynas.architecture import (
     option_text,
 )
 from raynas.errors import unknown
+from raynas.graphs import Graph
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Pick = Callable[[Decision], Option]
+Shape = tuple[int, int, int]
+Build = Callable[[Architecture, Shape, int], "nn.Module"]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A published design as a member of a space.
+
+    Attributes:
+        options: decision name -> option, for every active decision.
+        source: who published it, and what the space cannot say of it, if anything.
+        params, flops: as published (two FLOPs per multiply-add), for networks built with
+            `settings`, `input_shape` and `num_classes`; None where nothing was published.
+        settings: of the space (`space(**settings)` in its file) under which it was published.
+    """
+
+    options: Mapping[str, Option]
+    source: str
+    params: float | None = None
+    flops: float | None = None
+    input_shape: Shape = (3, 224, 224)
+    num_classes: int = 1000
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Space:
-    """A finite set of architectures, described by decisions.
+    """A finite set of architectures, described by decisions; code says what they mean.
 
     Attributes:
         name: also the first word of its architectures' texts.
@@ -36,11 +64,30 @@ class Space:
         canonical: maps an architecture to one text shared by all that compute the same network
             with the same parameters, so that nothing is evaluated twice; None means that every
             architecture is a network of its own.
+        simplify: maps an architecture to the plainest one that computes the same, with dead parts
+            taken out: that is the one a search trains and keeps.
+        build: makes the network: (architecture, (channels, height, width) of the images, number
+            of classes) -> a module from images `[N, C, H, W]` to logits `[N, num_classes]`,
+            whose direct children are the layers that reports number.
+        costs: `params` and `flops` of what `build` makes, faster than by building it.
+        graphs: the design's cells for pictures, by title; chains need none.
+        known: published designs by name.
+        notes: what a user should be told of the space before a search.
     """
 
     name: str
     decisions: tuple[Decision, ...]
     canonical: Callable[[Architecture], str] | None = field(default=None, compare=False)
+    simplify: Callable[[Architecture], Architecture] | None = field(default=None, compare=False)
+    build: Build | None = field(default=None, compare=False)
+    costs: Callable[[Architecture, Shape, int], dict[str, float]] | None = field(
+        default=None, compare=False
+    )
+    graphs: Callable[[Architecture], Mapping[str, Graph]] | None = field(
+        default=None, compare=False
+    )
+    known: Mapping[str, Known] = field(default_factory=dict, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decisions", tuple(self.decisions))
@@ -65,26 +112,21 @@ class Space:
     @cached_property
     def size(self) -> int:
         """How many distinct architectures there are (active assignments), exactly."""
-        below: dict[str, list[Decision]] = {}
-        for d in self.decisions:
-            below.setdefault(d.when[0] if d.when else "", []).append(d)
+        return math.prod(sum(self._ways[d.name]) for d in self.decisions if d.when is None)
 
-        def count(d: Decision) -> int:
-            total = 0
-            for option in d.options:
-                ways = 1
-                for child in below.get(d.name, []):
-                    if child.when and option in child.when[1]:
-                        ways *= count(child)
-                total += ways
-            return total
+    @cached_property
+    def _ways(self) -> Mapping[str, list[int]]:
+        """For each decision, per option: how many assignments of what depends on it there are."""
+        ways = {d.name: [1] * len(d.options) for d in self.decisions}
+        for d in reversed(self.decisions):  # what depends on a decision stands after it
+            if d.when is not None:
+                parent, total = self.by_name[d.when[0]], sum(ways[d.name])
+                for i, option in enumerate(parent.options):
+                    if option in d.when[1]:
+                        ways[parent.name][i] *= total
+        return ways
 
-        size = 1
-        for root in below.get("", []):
-            size *= count(root)
-        return size
-
-    def build(self, pick: Pick) -> Architecture:
+    def answer(self, pick: Pick) -> Architecture:
         """Answers every active decision by `pick`, in order."""
         chosen: dict[str, Option] = {}
         for d in self.decisions:
@@ -95,9 +137,20 @@ class Space:
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Draws each active decision uniformly from its options.
 
-        Uniform per decision, not over assignments: of those, nearly all would be the deepest.
+        Uniform per decision, so that every branch is met: `sample_uniformly` nearly always
+        draws the deepest designs, of which there are most.
         """
-        return self.build(lambda d: d.options[rng.integers(len(d.options))])
+        return self.answer(lambda d: d.options[rng.integers(len(d.options))])
+
+    def sample_uniformly(self, rng: np.random.Generator) -> Architecture:
+        """Draws one of all `size` architectures, each with the same probability."""
+
+        def pick(d: Decision) -> Option:
+            ways = self._ways[d.name]
+            total = sum(ways)  # may be far beyond what a float holds; the shares are not
+            return d.options[rng.choice(len(ways), p=[w / total for w in ways])]
+
+        return self.answer(pick)
 
     def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
         """Changes one active decision; what becomes active by it is sampled, the rest stays.
@@ -130,7 +183,7 @@ class Space:
                 return architecture[d.name]
             return d.options[rng.integers(len(d.options))]
 
-        return self.build(pick)
+        return self.answer(pick)
 
     def crossover(self, a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
         """Takes each layer whole from one of the two, so that what fits together stays so.
@@ -147,7 +200,7 @@ class Space:
                     return parent[d.name]
             return d.options[rng.integers(len(d.options))]
 
-        return self.build(pick)
+        return self.answer(pick)
 
     def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
         """Yields every architecture one edit away.
@@ -165,7 +218,7 @@ class Space:
                         new if d.name == changed else architecture.options.get(d.name, d.options[0])
                     )
 
-                other = self.build(pick)
+                other = self.answer(pick)
                 lost = architecture.options.keys() - other.options.keys()
                 if all(architecture[n] == self.by_name[n].options[0] for n in lost):
                     yield other
@@ -220,6 +273,10 @@ class Space:
         """The text that all names of one network share (`canonical`)."""
         return self.canonical(architecture) if self.canonical else str(architecture)
 
+    def plainest(self, architecture: Architecture) -> Architecture:
+        """The design that a search trains in place of this one (`simplify`)."""
+        return self.simplify(architecture) if self.simplify else architecture
+
     def check(self, architecture: Architecture) -> None:
         """Raises InvalidArchitecture unless this space contains `architecture`."""
         if architecture.space != self.name:
@@ -245,7 +302,7 @@ class Space:
                 )
             return given[d.name]
 
-        built = self.build(pick)
+        built = self.answer(pick)
         if extra := given.keys() - built.options.keys():
             raise InvalidArchitecture(
                 f"{self.name}: {', '.join(sorted(extra))} must not be answered here, because what "
@@ -306,13 +363,11 @@ class Space:
         return replace(self, decisions=tuple(kept.values()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for run.json; `canonical` is code and stays behind."""
+        """Plain data for run.json; the code stays behind."""
         return {"name": self.name, "decisions": [_decision_dict(d) for d in self.decisions]}
 
     @classmethod
-    def from_dict(
-        cls, data: Mapping[str, Any], canonical: Callable[[Architecture], str] | None = None
-    ) -> Space:
+    def from_dict(cls, data: Mapping[str, Any]) -> Space:
         """Reads `to_dict` back."""
         decisions = tuple(
             Decision(
@@ -324,7 +379,7 @@ class Space:
             )
             for d in data["decisions"]
         )
-        return cls(data["name"], decisions, canonical)
+        return cls(data["name"], decisions)
 
 
 def _active(d: Decision, chosen: Mapping[str, Option]) -> bool:

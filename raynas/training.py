@@ -5,44 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from raynas.data import ImageData, Split
+from raynas.recipe import Recipe
 
 
 class Diverged(ArithmeticError):
     """A training whose loss is no longer a number."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained.
-
-    Attributes:
-        epochs: passes over the training images, at full length.
-        batch_size: images per step; None means a hundredth of the training images, 32 to 128.
-        optimizer: AdamW, or SGD with Nesterov momentum 0.9.
-        learning_rate: its peak; None means 0.003 for AdamW, 0.1 for SGD. Warmed up linearly over
-            the first tenth of the steps, then brought to zero by a cosine.
-        weight_decay: None means 0.02 for AdamW, 0.0005 for SGD; weights only, no biases or norms.
-        label_smoothing: probability taken from the true class (Szegedy et al. 2016).
-        augment: random shifts by an eighth of the image and, where a mirrored image keeps its
-            label, mirroring.
-        clip: the gradient's norm is cut to this.
-    """
-
-    epochs: int = 18
-    batch_size: int | None = None
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float | None = None
-    weight_decay: float | None = None
-    label_smoothing: float = 0.1
-    augment: bool = True
-    clip: float = 2.0
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,16 @@
-"""Ready-made search spaces: one file each, with `SPACE` and `build`."""
+"""Ready-made search spaces: one file each, with `SPACE` and `build`.
+
+A file whose networks can be adjusted has a function `space(**settings)` as well, and `SPACE` is
+what it returns without settings.
+"""
 
 import importlib
+import inspect
 import pkgutil
-from types import ModuleType
 
-from raynas.errors import unknown
+from raynas.architecture import parse_option
+from raynas.errors import UserError, unknown
+from raynas.space import Space
 
 
 def names() -> list[str]:
@@ -12,12 +18,31 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def find(name: str) -> ModuleType:
-    """The module of a ready-made space.
+def find(text: str) -> Space:
+    """A ready-made space by its name, with settings by option: `nasbench201:channels=8,cells=1`.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: there is none of this name, or it has no such setting.
     """
+    name, _, given = text.partition(":")
     if name not in names():
         raise unknown("space", name, names())
-    return importlib.import_module(f"{__name__}.{name}")
+    module = importlib.import_module(f"{__name__}.{name}")
+    space: Space = module.SPACE
+    if not given:
+        return space
+    known = inspect.signature(module.space).parameters if hasattr(module, "space") else {}
+    settings = {}
+    for pair in given.split(","):
+        key, equals, value = pair.partition("=")
+        if key not in known:
+            raise unknown(f"setting of the space {name}", key, list(known))
+        settings[key] = parse_option(value)
+        wanted = type(known[key].default)
+        if not equals or type(settings[key]) is not wanted:
+            raise UserError(
+                f"{name}: expected {key}= and a value of type {wanted.__name__}, such as "
+                f"{key}={known[key].default}; got {pair!r}."
+            )
+    adjusted: Space = module.space(**settings)
+    return adjusted

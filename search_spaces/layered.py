@@ -15,7 +15,6 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from raynas.architecture import Architecture, Decision
-from raynas.errors import UserError
 from raynas.space import Space
 
 if TYPE_CHECKING:
@@ -40,15 +39,6 @@ def _layer(i: int) -> tuple[Decision, ...]:
     )
 
 
-SPACE = Space(
-    "layered",
-    (
-        Decision("num_layers", DEPTHS, "how many layers follow each other", ordered=True),
-        *(decision for i in range(max(DEPTHS)) for decision in _layer(i)),
-    ),
-)
-
-
 def strides(depth: int, side: int) -> list[int]:
     """The stride of each layer: halvings spread evenly, several on one layer if it must be."""
     halvings = int(math.log2(side / 4)) if side >= 8 else 0
@@ -66,14 +56,10 @@ def build(
     """
     from torch import nn
 
-    from raynas.operations import ACTIVATIONS, OPERATIONS, convolution
+    from raynas.operations import ACTIVATIONS, OPERATIONS, convolution, require_side
 
+    require_side(SPACE.name, SMALLEST, input_shape)
     channels, height, width = input_shape
-    if min(height, width) < SMALLEST:
-        raise UserError(
-            f"layered: expected images of at least {SMALLEST}x{SMALLEST}; got {height}x{width}. "
-            "Enlarge them with --image-size 8."
-        )
 
     class Layer(nn.Module):
         def __init__(self, i: int, c_in: int, stride: int) -> None:
@@ -103,3 +89,13 @@ def build(
     parts |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
     parts["classifier"] = nn.Linear(channels, num_classes)
     return nn.Sequential(OrderedDict(parts))
+
+
+SPACE = Space(
+    "layered",
+    (
+        Decision("num_layers", DEPTHS, "how many layers follow each other", ordered=True),
+        *(decision for i in range(max(DEPTHS)) for decision in _layer(i)),
+    ),
+    build=build,
+)

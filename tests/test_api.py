@@ -141,7 +141,7 @@ def test_a_space_that_is_used_up_ends_the_search(tmp_path):
         ({"strategy": "evolutoin"}, UserError, "strategy: .* Did you mean 'evolution'"),
         ({"scheduler": "asha2"}, UserError, "scheduler: expected one of asha, none"),
         ({"explanation_level": "long"}, UserError, "explanation level: expected one of brief"),
-        ({"evaluator": None}, UserError, "a space of your own needs an evaluator"),
+        ({"evaluator": None}, UserError, "says nothing of networks"),
         ({"problem": {"objectivs": []}}, UserError, "objectivs: not a field of a problem"),
         (
             {"space": "layered", "evaluator": None, "problem": {"dataset": "digitz"}},

@@ -18,8 +18,10 @@ OUTSIDE = {  # layer -> what may be imported at the top of a file, from here and
 LAYER = {  # a file or folder of raynas/ -> its layer; a new file fails until someone decides
     "architecture": 0,
     "errors": 0,
+    "graphs": 0,
     "objective": 0,
     "problem": 0,
+    "recipe": 0,
     "session": 0,
     "space": 0,
     "strategies": 0,
@@ -32,6 +34,7 @@ LAYER = {  # a file or folder of raynas/ -> its layer; a new file fails until so
     "data": 2,
     "evaluation": 2,
     "operations": 2,
+    "choices": 2,
     "training": 2,
     "search_spaces": 2,
     "tune": 3,

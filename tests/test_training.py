@@ -4,8 +4,9 @@ import torch
 
 from raynas.data import load
 from raynas.evaluation import TrainingEvaluator
+from raynas.recipe import Recipe
 from raynas.session import Context
-from raynas.training import DeviceData, Diverged, Recipe, augmented, measure, train
+from raynas.training import DeviceData, Diverged, augmented, measure, train
 from search_spaces.layered import SPACE, build
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -29,7 +30,7 @@ def small(depth=2, **options):
 
 
 def evaluate(digits, seed=0, **recipe):
-    evaluator = TrainingEvaluator(build, digits, Recipe(**recipe))
+    evaluator = TrainingEvaluator(SPACE, digits, Recipe(**recipe))
     readings = evaluator.evaluate(small(4), Context(seed, cpus=2))
     found = []
     while True:

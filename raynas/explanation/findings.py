@@ -219,7 +219,7 @@ class Findings:
             def pick(d: Decision, options: dict[str, Option] = options) -> Option:
                 return options.get(d.name, d.options[0])
 
-            kept = self.info.space.build(pick)
+            kept = self.info.space.answer(pick)
             whole = all(n in options for n in kept.options)  # else new parts are left unsaid
             yield option, kept if whole else None
 
