@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from raynas.errors import UserError
     from raynas.objective import Constraint, Objective
     from raynas.problem import Problem
+    from raynas.resizing import elastic
     from raynas.result import SearchResult
     from raynas.space import Space
 
@@ -30,6 +31,7 @@ _HOME = {
     "Space": "raynas.space",
     "UserError": "raynas.errors",
     "choice": "raynas.choices",
+    "elastic": "raynas.resizing",
     "load": "raynas.result",
     "resume": "raynas.api",
     "search": "raynas.api",
@@ -45,6 +47,7 @@ __all__ = [
     "Space",
     "UserError",
     "choice",
+    "elastic",
     "load",
     "resume",
     "search",

@@ -6,30 +6,24 @@ import importlib.metadata
 import platform
 import shlex
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
-from raynas import tables
 from raynas.architecture import Architecture
-from raynas.archive import Archive
 from raynas.choices import as_space, located
 from raynas.errors import UserError, unknown
-from raynas.evaluation import FunctionEvaluator, TrainingEvaluator, resolve_device
+from raynas.evaluation import FunctionEvaluator, TrainingEvaluator
 from raynas.problem import Problem
 from raynas.recipe import Recipe, with_training
-from raynas.report import write_report
 from raynas.result import LEVELS, SearchResult, busy_seconds, load
-from raynas.run import RunInfo, exists, read
-from raynas.session import Context, Evaluator, Session, describe, run_local
+from raynas.run import RunInfo, exists
+from raynas.running import carry_on, start
+from raynas.session import Evaluator
 from raynas.space import Space
 from raynas.strategies import STRATEGIES
 
@@ -137,6 +131,8 @@ def search(
     judge = _evaluator(evaluator, problem, space, settings, download)
     found = judge.space if isinstance(judge, TrainingEvaluator) else as_space(space)
     _check_metrics(problem, judge)
+    for text in start_from:
+        start(found, text)
     info = RunInfo(
         problem,
         found,
@@ -150,7 +146,7 @@ def search(
     )
     if folder.exists():
         raise exists(folder)
-    return _carry_on(folder, info, judge, trials, settings["seconds"], address, display, new=True)
+    return carry_on(folder, info, judge, trials, settings["seconds"], address, display, new=True)
 
 
 def resume(
@@ -206,105 +202,10 @@ def resume(
     judge = _evaluator(evaluator, problem, space, info.settings, download=False)
     code = judge.space if isinstance(judge, TrainingEvaluator) else space and as_space(space)
     if code:
-        info = replace(info, space=_same(folder, info.space, code))
+        info = replace(info, space=code.with_decisions(info.space))
         if isinstance(judge, TrainingEvaluator):
             judge.space = info.space
-    return _carry_on(folder, info, judge, left, seconds, address, display, new=False)
-
-
-def _carry_on(
-    folder: Path,
-    info: RunInfo,
-    evaluator: Evaluator,
-    trials: int,
-    seconds: float | None,
-    address: str | None,
-    display: Display | None,
-    new: bool,
-) -> SearchResult:
-    """Runs a session over what the run holds already; explains it at the end, however it ends."""
-    with ThreadPoolExecutor(1) as pool:  # the first count imports torch: meanwhile Ray starts
-        design = info.space.sample(np.random.default_rng(0))
-        counting = pool.submit(evaluator.costs, design)
-        driver = _LocalDriver() if info.settings["driver"] == "local" else _tune_driver(address)
-        try:
-            counting.result()
-            if new:
-                info.write(folder)
-            archive = driver.open(folder)
-        except BaseException:
-            driver.disconnect()
-            raise
-    ended, interrupted = "", False
-    try:
-        session = _session(folder, info, evaluator, archive)
-        deadline = np.inf if seconds is None else time.monotonic() + seconds
-        showing: AbstractContextManager[Any] = nullcontext()
-        if display is not None:
-            showing = display.showing(folder, session, trials, deadline)
-            for note in (*info.space.notes, *info.data.get("notes", ())) if new else ():
-                display.say(note)
-        with showing:
-            ended = driver.run(session, evaluator, archive, info.settings, trials, deadline)
-    except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        archive.close()
-        driver.disconnect()
-    result = SearchResult(folder, info.space, interrupted, ended)
-    try:
-        result.write_claims()
-        write_report(result)
-    except Exception as error:  # the search is done, and its result must not be lost to its report
-        result.notes.append(f"no report: {describe(error)}. `raynas report {folder}` tries again.")
-    return result
-
-
-class _LocalDriver:
-    """One trial after another in this process."""
-
-    def open(self, folder: Path) -> Archive:
-        return Archive(folder)
-
-    def run(
-        self,
-        session: Session,
-        evaluator: Evaluator,
-        archive: Archive,
-        settings: Mapping[str, Any],
-        trials: int,
-        deadline: float,
-    ) -> str:
-        del archive  # the session records
-        trains = isinstance(evaluator, TrainingEvaluator)
-        device = str(resolve_device("auto")) if trains else "cpu"
-        context = Context(settings["seed"], settings["cpus_per_trial"], device)
-        return run_local(session, evaluator, trials, context, deadline, settings["trial_timeout"])
-
-    def disconnect(self) -> None:
-        """Nothing to let go."""
-
-
-def _tune_driver(address: str | None) -> Any:
-    from raynas.tune.driver import TuneDriver
-
-    return TuneDriver(address)
-
-
-def _session(folder: Path, info: RunInfo, evaluator: Evaluator, archive: Any) -> Session:
-    session = Session(
-        info.space,
-        STRATEGIES[info.settings["strategy"]](info.space, info.objectives),
-        info.objectives,
-        archive,
-        evaluator.costs,
-        info.constraints,
-        info.settings["seed"],
-        starts=[_start(info.space, text) for text in info.settings["start_from"]],
-    )
-    contents = read(folder, info.space)
-    session.resume(tables.jobs_from(contents.proposals), tables.trials_from(contents.trials))
-    return session
+    return carry_on(folder, info, judge, left, seconds, address, display, new=False)
 
 
 def _evaluator(
@@ -337,30 +238,6 @@ def _evaluator(
     if settings["search_training"]:
         found = with_training(found)
     return TrainingEvaluator(found, data, Recipe(**settings["recipe"]))
-
-
-def _same(run: Path, kept: Space, code: Space) -> Space:
-    """The decisions that a run was begun with, together with the code that builds them.
-
-    Raises:
-        UserError: the code speaks of other decisions by now.
-    """
-    if missing := [d.name for d in kept.decisions if d.name not in code.by_name]:
-        raise UserError(
-            f"{run} was searched with decisions that the space {code.name!r} no longer has "
-            f"({', '.join(missing[:5])}). Resume it with the code it was begun with."
-        )
-    return replace(code, name=kept.name, decisions=kept.decisions)
-
-
-def _start(space: Space, text: str) -> tuple[Architecture, str]:
-    """A design to begin with: a published one by name, or any by its text."""
-    if text in space.known:
-        known = space.known[text]
-        return space.architecture(known.options), f"begins with {text} ({known.source})"
-    if "{" not in text:
-        raise unknown(f"known design of {space.name}", text, list(space.known))
-    return space.parse(text), "begins with this design, as asked"
 
 
 def _describe(evaluator: Evaluator) -> dict[str, Any]:

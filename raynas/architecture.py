@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from raynas.errors import UserError
 
@@ -77,6 +78,23 @@ class Decision:
     def leaf(self) -> str:
         """What stands after the last dot of the name, such as `kernel_size`."""
         return self.name.rpartition(".")[2]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for run.json."""
+        when = [self.when[0], sorted(self.when[1], key=str)] if self.when else None
+        return {
+            "name": self.name,
+            "options": list(self.options),
+            "meaning": self.meaning,
+            "ordered": self.ordered,
+            "when": when,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Decision:
+        """Reads `to_dict` back."""
+        when = (data["when"][0], frozenset(data["when"][1])) if data["when"] else None
+        return cls(data["name"], tuple(data["options"]), data["meaning"], data["ordered"], when)
 
 
 @dataclass(frozen=True)

@@ -13,30 +13,29 @@ then at random to check what was found.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 import search_spaces
 from raynas.architecture import Architecture, Decision, InvalidArchitecture, InvalidSpace, Option
 from raynas.errors import UserError, unknown
 from raynas.space import Shape, Space
+from raynas.survey import Survey, Trace
 
 if TYPE_CHECKING:
     from torch import nn
 
-CHECKS = 40  # designs drawn at random that must ask for what the space found says they ask for
-ROUNDS = 20  # of correcting the space where they did not
+
+FROM_FILES: list[ModuleType] = []  # modules that were read from a path: no worker could import them
 
 Answer = Callable[[Decision], Option]
 
@@ -107,52 +106,65 @@ def searchable(
     Raises:
         UserError: the network makes no choices, or cannot be built with the first options.
     """
-    name = getattr(network, "__name__", type(network).__name__)
-    given = _parameters(network, name)
-
-    def construct(answer: Answer, shape: Shape, classes: int) -> tuple[nn.Module, _Building]:
-        offered = {"input_shape": shape, "num_classes": classes}
-        building = _Building(answer)
-        token = _BUILDING.set(building)
-        try:
-            return network(**{key: offered[key] for key in given}), building
-        finally:
-            _BUILDING.reset(token)
-
-    def build(architecture: Architecture, shape: Shape, classes: int) -> nn.Module:
-        def answer(decision: Decision) -> Option:
-            if decision.name not in architecture:
-                raise InvalidArchitecture(
-                    f"{name} asks for {decision.name!r}, which the space did not expect under "
-                    f"{architecture}. Choices may depend on other choices, on nothing else."
-                )
-            return architecture[decision.name]
-
-        return construct(answer, shape, classes)[0]
-
-    def run(picks: Mapping[str, Option]) -> _Trace:
-        import torch
-
-        with torch.device("meta"):
-            model, building = construct(
-                lambda d: picks.get(d.name, d.options[0]), input_shape, num_classes
-            )
-        return _Trace(building.asked, _fingerprint(model))
-
-    survey = _Survey(name, run)
+    own = _Network.of(network)
+    survey = Survey(own.name, partial(own.trace, input_shape=input_shape, num_classes=num_classes))
     decisions = survey.decisions()
 
     @lru_cache(maxsize=10_000)
     def simplify(architecture: Architecture) -> Architecture:
         """Answers that the design never asks for are put to the first option."""
-        asked = run(architecture.options).asked
-        changed = {n: space.by_name[n].options[0] for n in architecture.options if n not in asked}
-        return space.answer(
-            lambda d: changed.get(d.name, architecture.options.get(d.name, d.options[0]))
-        )
+        asked = survey.run(architecture.options).asked
+        return space.answer(lambda d: architecture[d.name] if d.name in asked else d.options[0])
 
-    space = Space(name, decisions, build=build, notes=survey.notes())
+    space = Space(own.name, decisions, build=own.build, notes=survey.notes())
     return replace(space, simplify=simplify) if survey.loose else space
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A class or function that makes a network, and which of our two arguments it takes."""
+
+    function: Callable[..., nn.Module]
+    name: str
+    given: tuple[str, ...]
+
+    @classmethod
+    def of(cls, function: Callable[..., nn.Module]) -> _Network:
+        name = getattr(function, "__name__", type(function).__name__).strip("<>")
+        return cls(function, name, _parameters(function, name))
+
+    def construct(
+        self, answer: Answer, input_shape: Shape, num_classes: int
+    ) -> tuple[nn.Module, _Building]:
+        offered = {"input_shape": input_shape, "num_classes": num_classes}
+        building = _Building(answer)
+        token = _BUILDING.set(building)
+        try:
+            return self.function(**{key: offered[key] for key in self.given}), building
+        finally:
+            _BUILDING.reset(token)
+
+    def build(self, architecture: Architecture, input_shape: Shape, num_classes: int) -> nn.Module:
+        def answer(decision: Decision) -> Option:
+            if decision.name not in architecture:
+                raise InvalidArchitecture(
+                    f"{self.name} asks for {decision.name!r}, which it was not seen to do under "
+                    f"{architecture}. Choices may depend on other choices, and on nothing else."
+                )
+            return architecture[decision.name]
+
+        return self.construct(answer, input_shape, num_classes)[0]
+
+    def trace(self, picks: Mapping[str, Option], input_shape: Shape, num_classes: int) -> Trace:
+        import torch
+
+        from raynas.costs import fingerprint
+
+        with torch.device("meta"):
+            model, building = self.construct(
+                lambda d: picks.get(d.name, d.options[0]), input_shape, num_classes
+            )
+        return Trace(building.asked, fingerprint(model))
 
 
 def as_space(
@@ -196,14 +208,20 @@ def _from_file(path: Path, name: str) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    if str(path.parent.resolve()) not in sys.path:  # as for a script: what lies beside it
-        sys.path.insert(0, str(path.parent.resolve()))
+    folder = path.parent.resolve()
+    if str(folder) not in sys.path:  # as for a script: what lies beside it can be imported
+        sys.path.insert(0, str(folder))
+    before = sys.modules.keys() - {spec.name}
     sys.modules[spec.name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
         raise UserError(f"{path} cannot be used as a space: it ends with {cause}.") from error
+    for fresh in sys.modules.keys() - before:
+        file = Path(getattr(sys.modules[fresh], "__file__", None) or "/")
+        if folder in file.parents and "site-packages" not in file.parts:
+            FROM_FILES.append(sys.modules[fresh])
     if not hasattr(module, name):
         found = [n for n, v in vars(module).items() if isinstance(v, Space) or inspect.isclass(v)]
         raise unknown(f"a name in {path}", name, found)
@@ -229,7 +247,7 @@ def _labelled(
     return tuple(labels), values
 
 
-def _parameters(network: Callable[..., Any], name: str) -> list[str]:
+def _parameters(network: Callable[..., Any], name: str) -> tuple[str, ...]:
     try:
         parameters = inspect.signature(network).parameters.values()
     except (TypeError, ValueError):
@@ -243,187 +261,4 @@ def _parameters(network: Callable[..., Any], name: str) -> list[str]:
                 "input_shape and num_classes (either may be absent) or have defaults. "
                 f"Wrap it: lambda input_shape, num_classes: {name}(...)."
             )
-    return [p.name for p in parameters if p.name in offered]
-
-
-@dataclass(frozen=True)
-class _Trace:
-    """What one construction asked for and was answered, and a digest of the network made."""
-
-    asked: Mapping[str, tuple[Decision, Option]]
-    network: str
-
-    @property
-    def options(self) -> dict[str, Option]:
-        return {name: option for name, (_, option) in self.asked.items()}
-
-
-@dataclass
-class _Survey:
-    """Finds out under which options a network asks for what.
-
-    Attributes:
-        loose: decisions that some designs have to answer though they do not ask for them,
-            because they depend on several others at once.
-    """
-
-    name: str
-    run: Callable[[Mapping[str, Option]], _Trace]
-    loose: set[str] = field(default_factory=set)
-    _known: dict[str, Decision] = field(default_factory=dict)
-    _order: list[str] = field(default_factory=list)
-    _traces: list[_Trace] = field(default_factory=list)
-    _matters: set[str] = field(default_factory=set)
-    _failures: list[str] = field(default_factory=list)
-
-    def decisions(self) -> tuple[Decision, ...]:
-        """All decisions, each with the one earlier decision that it depends on, if any."""
-        try:
-            first = self.run({})
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(
-                f"{self.name} cannot be built with the first option of every choice: "
-                f"{type(error).__name__}: {error}. (It is built on torch's meta device: numbers "
-                "that the constructor reads must be made with device='cpu'.)"
-            ) from error
-        if not first.asked:
-            raise UserError(
-                f"{self.name} makes no choices. Declare some where you use them: "
-                'width = raynas.choice("width", [16, 32, 64]).'
-            )
-        self._explore(first)
-        rng = np.random.default_rng(0)
-        for _ in range(ROUNDS):
-            space = Space(self.name, self._fit())
-            if self._agrees(space, rng):
-                break
-        return space.decisions
-
-    def notes(self) -> tuple[str, ...]:
-        idle = [
-            n for n in self._order if n not in self._matters and len(self._known[n].options) > 1
-        ]
-        said = [
-            f"{self.name}: the choice {n!r} changed nothing that can be seen in the network; is "
-            "it used?"
-            for n in idle
-        ]
-        if self._failures:
-            said.append(
-                f"{self.name}: {len(self._failures)} of the designs tried cannot be built; "
-                f"first {self._failures[0]}"
-            )
-        return tuple(said)
-
-    def _explore(self, start: _Trace) -> None:
-        """Changes every decision once, around the design in which it first came up."""
-        waiting = [start]
-        while waiting:
-            base = waiting.pop(0)
-            fresh = self._add(base)
-            for name in fresh:
-                for option in self._known[name].options:
-                    if option == base.options[name]:
-                        continue
-                    trace = self._try({**base.options, name: option})
-                    if trace is None:
-                        continue
-                    if trace.network != base.network or trace.asked.keys() != base.asked.keys():
-                        self._matters.add(name)
-                    if trace.asked.keys() - self._known.keys():
-                        waiting.append(trace)
-                    else:
-                        self._traces.append(trace)
-
-    def _add(self, trace: _Trace) -> list[str]:
-        """Keeps a trace; returns the decisions that it is the first to ask for."""
-        self._traces.append(trace)
-        fresh, place = [], 0
-        for name, (decision, _) in trace.asked.items():
-            if name in self._known:
-                place = self._order.index(name) + 1
-                if self._known[name].options != decision.options:
-                    raise InvalidSpace(
-                        f"choice({name!r}): its options are {self._known[name].options} in one "
-                        f"design and {decision.options} in another. Put what they depend on "
-                        "into the name."
-                    )
-                continue
-            self._known[name] = decision
-            self._order.insert(place, name)
-            place += 1
-            fresh.append(name)
-        return fresh
-
-    def _try(self, picks: Mapping[str, Option]) -> _Trace | None:
-        try:
-            return self.run(picks)
-        except UserError:
-            raise
-        except Exception as error:
-            text = " ".join(f"{name}={option}" for name, option in picks.items())
-            self._failures.append(f"{text}: {type(error).__name__}: {error}")
-            return None
-
-    def _fit(self) -> tuple[Decision, ...]:
-        self.loose = set()
-        return tuple(self._placed(i, name) for i, name in enumerate(self._order))
-
-    def _placed(self, index: int, name: str) -> Decision:
-        """The decision with its condition: the earliest other decision that explains the traces."""
-        d = self._known[name]
-        having = [t for t in self._traces if name in t.asked]
-        if len(having) == len(self._traces):
-            return d
-        best, misses = d, len(self._traces) - len(having)
-        for other in self._order[:index]:
-            if not all(other in t.asked for t in having):
-                continue
-            options = frozenset(t.options[other] for t in having)
-            wrong = sum(
-                t.options.get(other) in options for t in self._traces if name not in t.asked
-            )
-            if wrong < misses:
-                best, misses = replace(d, when=(other, options)), wrong
-        if misses:
-            self.loose.add(name)
-        return best
-
-    def _agrees(self, space: Space, rng: np.random.Generator) -> bool:
-        """Tries random designs; adds those that contradict the space to what is known."""
-        agreed = True
-        for _ in range(CHECKS):
-            design = space.sample(rng)
-            trace = self._try(design.options)
-            if trace is None:
-                continue
-            missing = design.options.keys() - trace.asked.keys() - self.loose
-            if trace.asked.keys() - design.options.keys() or missing:
-                agreed = False
-                if trace.asked.keys() - self._known.keys():
-                    self._explore(trace)
-                else:
-                    self._traces.append(trace)
-        return agreed
-
-
-def _fingerprint(model: nn.Module) -> str:
-    """A digest of everything of a network that can be seen without running it."""
-    digest = hashlib.sha256(str(model).encode())
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-    for path, module in model.named_modules():
-        for name, value in _visible(module):
-            digest.update(f"{path}.{name}={value}".encode())
-    return digest.hexdigest()
-
-
-def _visible(module: nn.Module) -> Iterator[tuple[str, str]]:
-    for name, value in vars(module).items():
-        if isinstance(value, bool | int | float | str | tuple | list | None):
-            yield name, repr(value)
-        elif callable(value) and not name.startswith("_"):
-            with contextlib.suppress(AttributeError):
-                yield name, value.__qualname__
+    return tuple(p.name for p in parameters if p.name in offered)

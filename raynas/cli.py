@@ -64,6 +64,35 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--level", choices=("brief", "standard", "detailed"), default="detailed")
     report = add("report", "write the run's HTML report anew")
     report.add_argument("run_folder", metavar="RUN")
+    for name, text in (
+        ("draw", "a picture of a design: its layers and cells"),
+        ("layers", "a design layer by layer: shapes, parameters, FLOPs, decisions"),
+    ):
+        show = add(name, text)
+        show.add_argument(
+            "design",
+            metavar="ARCHITECTURE|RUN",
+            help="an architecture's text, or a run, for its best design",
+        )
+        show.add_argument("--trial", type=int, help="of the run; default: the best")
+        show.add_argument(
+            "--space", metavar="NAME|FILE.py:NAME", help="default: what the design names"
+        )
+        show.add_argument(
+            "--input",
+            type=_shape,
+            default=(3, 32, 32),
+            metavar="CxHxW",
+            help="an image's channels, height and width; default: the run's, or 3x32x32",
+        )
+        show.add_argument("--classes", type=_positive, default=10, help="default: the run's, or 10")
+        if name == "draw":
+            show.add_argument(
+                "--out",
+                default="design.svg",
+                metavar="FILE",
+                help=".svg or .png; default: design.svg",
+            )
     diff = add("diff", "two designs side by side")
     diff.add_argument("run_folder", metavar="RUN")
     diff.add_argument("first", type=int, metavar="TRIAL")
@@ -188,6 +217,13 @@ def _seconds(text: str) -> float:
     if not match or not float(match[1]):
         raise argparse.ArgumentTypeError(f"expected a time such as 90s, 10m or 2h; got {text!r}")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2] or "s"]
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"expected such as 3x32x32; got {text!r}")
+    return int(match[1]), int(match[2]), int(match[3])
 
 
 def _positive(text: str) -> int:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 import search_spaces
 from raynas import api
-from raynas.architecture import Decision, Option, option_text
+from raynas.architecture import Architecture, Decision, Option, option_text
 from raynas.archive import being_written
 from raynas.choices import as_space
 from raynas.errors import UserError
@@ -25,6 +25,7 @@ from raynas.progress import Display, duration
 from raynas.report import write_report
 from raynas.report.words import size_text
 from raynas.result import LEVELS, SearchResult, busy_seconds, load
+from raynas.space import Space
 from raynas.strategies import STRATEGIES
 
 DEFAULT_BUDGET = 90.0  # seconds of a search when neither trials nor a time are given
@@ -171,6 +172,72 @@ def report(a: argparse.Namespace) -> int:
     return 0
 
 
+def draw(a: argparse.Namespace) -> int:
+    from raynas import drawing
+
+    design, space, rows = _shown(a)
+    graphs = space.graphs(design) if space.graphs else {}
+    drawing.save(drawing.draw(design, rows, graphs), Path(a.out))
+    print(a.out)
+    return 0
+
+
+def layers(a: argparse.Namespace) -> int:
+    design, _, rows = _shown(a)
+    table = Table(box=None, padding=(0, 1))
+    for title in ("", "layer", "kind", "in", "out", "params", "FLOPs"):
+        table.add_column(
+            title, justify="right" if title in ("params", "FLOPs") else "left", no_wrap=True
+        )
+    table.add_column("decided")
+    told: dict[tuple[str, ...], str] = {}
+    for i, row in enumerate(rows):
+        first = told.setdefault(tuple(row["decisions"]), row["name"])
+        shapes = ["x".join(str(n) for n in row[key]) for key in ("shape_in", "shape")]
+        leaves = {name: name.rpartition(".")[2] for name in row["decisions"]}
+        apart = len(set(leaves.values())) == len(leaves)
+        made = [f"{leaf if apart else n}={option_text(design[n])}" for n, leaf in leaves.items()]
+        counts = [f"{row[key]:,}" for key in ("params", "flops")]
+        said = " ".join(made) if first == row["name"] or not made else f"as {first}"
+        table.add_row(str(i), row["name"], row["kind"], *shapes, *counts, said)
+    total = [f"{sum(row[key] for row in rows):,}" for key in ("params", "flops")]
+    table.add_section()
+    table.add_row("", "all", "", "", "", *total, "")
+    _wide_console().print(table)
+    return 0
+
+
+def _wide_console() -> Console:
+    """Of the terminal's width; where output goes to a file, wide: its reader can scroll."""
+    console = Console(markup=False)
+    if not console.is_terminal:
+        console.width = 200
+    return console
+
+
+def _shown(a: argparse.Namespace) -> tuple[Architecture, Space, list[dict[str, Any]]]:
+    """The design that a command was asked to show, its space and its layers."""
+    from raynas.costs import layers
+
+    shape, classes = a.input, a.classes
+    if "{" in a.design:
+        text = a.space or Architecture.parse(a.design).space
+        space = as_space(text, shape, classes)
+        design = space.parse(a.design)
+    else:
+        result = load(a.design, a.space)
+        if result.code is None or not result.info.data:
+            raise UserError(
+                f"{a.design} was searched in a space of your own: say where its networks are "
+                "built with --space my_space.py:NAME."
+            )
+        space, design = result.code, result.architecture(a.trial)
+        shape, classes = tuple(result.info.data["input_shape"]), result.info.data["num_classes"]
+    if space.build is None:
+        raise UserError(f"the space {space.name!r} says nothing of networks.")
+    return design, space, layers(space, design, shape, classes)
+
+
 def diff(a: argparse.Namespace) -> int:
     result = load(a.run_folder)
     rows = result.diff(a.first, a.second)
@@ -257,7 +324,7 @@ def _known(text: str) -> int:
         ]
         shape = "x".join(str(n) for n in known.input_shape)
         table.add_row(title, *shown, f"{shape} {settings}".strip())
-    Console(markup=False).print(table)
+    _wide_console().print(table)
     for title, known in space.known.items():
         print(f"{title}: {known.source}\n  {space.architecture(known.options)}")
     return 0
@@ -325,6 +392,8 @@ COMMANDS = {
     "explain": explain,
     "report": report,
     "diff": diff,
+    "draw": draw,
+    "layers": layers,
     "spaces": spaces,
     "strategies": strategies,
 }

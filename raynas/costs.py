@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -55,8 +56,44 @@ def layers(
 
     Returns:
         One row per layer: `name`, `kind` (its class), `shape_in` and `shape` of what enters and
-        leaves for one image, `params`, `flops`, and `decisions` (the names of those that made it).
+        leaves for one image, `params`, `flops`, and `decisions` (the names of those that made it:
+        by the layer's name, or in a network whose layers are named otherwise, those that change
+        it when they are changed).
     """
+    rows = _measured(space, architecture, input_shape, num_classes)
+    for row in rows:
+        row["decisions"] = decisions_of(row["name"], architecture)
+    if not any(row["decisions"] for row in rows):
+        _find_decisions(rows, space, architecture, input_shape, num_classes)
+    for row in rows:
+        del row["look"]
+    return rows
+
+
+def _find_decisions(
+    rows: list[dict[str, Any]],
+    space: Space,
+    architecture: Architecture,
+    input_shape: Shape,
+    num_classes: int,
+) -> None:
+    """Changes each decision once: it made the layers that change though their input does not."""
+    before = {row["name"]: row for row in rows}
+    tried: set[str] = set()
+    for other in space.neighbours(architecture):
+        name = next(n for n in architecture.options if other.options.get(n) != architecture[n])
+        if name in tried:
+            continue
+        tried.add(name)
+        for row in _measured(space, other, input_shape, num_classes):
+            old = before.get(row["name"], row)
+            if old["look"] != row["look"] and old["shape_in"] == row["shape_in"]:
+                old["decisions"].append(name)
+
+
+def _measured(
+    space: Space, architecture: Architecture, input_shape: Shape, num_classes: int
+) -> list[dict[str, Any]]:
     assert space.build is not None, "only a space that builds networks has layers"
     with torch.device("meta"):
         model = space.build(architecture, input_shape, num_classes).eval()
@@ -64,7 +101,7 @@ def layers(
     rows: list[dict[str, Any]] = []
     with FlopCounterMode(display=False) as counter:
         for name, part in _parts(model):
-            part.register_forward_pre_hook(_opener(rows, name, part, counter, architecture))
+            part.register_forward_pre_hook(_opener(rows, name, part, counter))
             part.register_forward_hook(_closer(rows, name, counter))
         with torch.no_grad():
             model(images)
@@ -84,7 +121,6 @@ def _opener(
     name: str,
     part: nn.Module,
     counter: FlopCounterMode,
-    architecture: Architecture,
 ) -> Callable[[nn.Module, Any], None]:
     def opened(_: nn.Module, inputs: Any) -> None:
         again = any(row["name"] == name for row in rows)
@@ -97,7 +133,8 @@ def _opener(
                 "shape": (),
                 "params": 0 if again else params,  # a part used twice has its weights once
                 "flops": -counter.get_total_flops(),
-                "decisions": decisions_of(name, architecture),
+                "look": fingerprint(part),
+                "decisions": [],
             }
         )
 
@@ -126,12 +163,40 @@ def _shape(value: Any) -> tuple[int, ...]:
 def decisions_of(name: str, architecture: Architecture) -> list[str]:
     """The active decisions that a layer of this name goes back to.
 
-    Those of the layer `name` and within it (`stage1`: `stage1.depth`, `stage1.block0.kernel`);
-    if there are none, of the layer whose repetition it is (`normal3`, `stage1_2`: `normal`,
-    `stage1`).
+    The name's underscores are read as dots: `stage1_block0` goes back to what was decided for
+    `stage1.block0`, within it, and for all of `stage1`. Where nothing was, decisions named after
+    parts of the layer (`layer1`: `layer1_0_conv1.width`), and at last its number counts
+    repetitions: `normal3` goes back to `normal`, `stage1_2` to `stage1`.
     """
-    for layer in (name, re.sub(r"_?\d+\Z", "", name)):
-        found = [n for n in architecture.options if n.startswith(f"{layer}.")]
-        if found:
-            return found
+    word = re.sub(r"\W", "_", name)
+    word = f"layer{word}" if word[0].isdigit() else word
+    for layer in (name, name.replace("_", "."), word, re.sub(r"_?\d+\Z", "", name)):
+        within = (f"{layer}.", f"{layer}_") if layer == word else (f"{layer}.",)
+        own = [n for n in architecture.options if "." in n and n.startswith(within)]
+        if own:
+            above = [
+                n
+                for n in architecture.options
+                if "." in n and layer.startswith(n.rpartition(".")[0] + ".")
+            ]
+            return [*above, *own]
     return []
+
+
+def fingerprint(model: nn.Module) -> str:
+    """A digest of everything of a network that can be seen without running it."""
+    digest = hashlib.sha256(str(model).encode())
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+    for path, module in model.named_modules():
+        for name, value in _visible(module):
+            digest.update(f"{path}.{name}={value}".encode())
+    return digest.hexdigest()
+
+
+def _visible(module: nn.Module) -> Iterator[tuple[str, str]]:
+    for name, value in vars(module).items():
+        if isinstance(value, bool | int | float | str | tuple | list | None):
+            yield name, repr(value)
+        elif callable(value) and not name.startswith("_"):
+            yield name, str(getattr(value, "__qualname__", type(value)))

@@ -98,7 +98,9 @@ class TrainingEvaluator:
         return save({name: value.cpu().contiguous() for name, value in state.items()})
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_on_device": {}}  # tensors stay in their process
+        """What a worker needs: it builds and trains; tensors stay in their process."""
+        builder = Space(self.space.name, (), build=self.space.build)
+        return {**self.__dict__, "space": builder, "_on_device": {}}
 
 
 def resolve_device(name: str) -> Any:

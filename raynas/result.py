@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,12 @@ from raynas.explanation import claims as claim_files
 from raynas.explanation.claims import Claim
 from raynas.explanation.findings import Findings
 from raynas.explanation.sentences import chosen, sentence, summary
+from raynas.recipe import with_training
 from raynas.run import RunInfo, front_of, read
 from raynas.space import Space
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch import nn
 
 LEVELS = {"brief": 3, "standard": 5, "detailed": 12}  # sentences at the end of a search
@@ -136,13 +139,16 @@ class SearchResult:
         model.load_state_dict(load_file(weights))
         return model.eval()
 
-    @property
+    @cached_property
     def code(self) -> Space | None:
         """The space with what builds its networks; None if only its decisions are known."""
-        text = self.info.settings["space"]
-        if self._code is None and text is not None and ".py" not in text:
-            self._code = search_spaces.find(text)
-        return self._code
+        text, code = self.info.settings["space"], self._code
+        if code is None and text is not None and ".py" not in text:
+            code = search_spaces.find(text)
+        if code is None:
+            return None
+        trained = self.info.settings["search_training"] and "train.optimizer" not in code.by_name
+        return (with_training(code) if trained else code).with_decisions(self.info.space)
 
     def layers(self, trial: int | None = None) -> list[dict[str, Any]]:
         """The network of a trial layer by layer (`raynas.costs.layers`); empty without code."""
@@ -160,11 +166,15 @@ class SearchResult:
         Args:
             trial: the design whose choices are explained; None is the best of the front.
         """
-        findings = Findings(self.info, self.trials)
+        findings = self._findings()
         number = None
         if trial is not None or len(findings.front):
             number = int(self._row(trial)["number"])
         return findings.all(number, self.layers(number) if number is not None else [])
+
+    def _findings(self) -> Findings:
+        space = self.code or self.info.space  # the code knows which designs are one network
+        return Findings(replace(self.info, space=space), self.trials)
 
     def write_claims(self) -> None:
         """Makes the claims anew and keeps them in the run."""
@@ -183,29 +193,44 @@ class SearchResult:
         return "\n".join([str(self.architecture()), "", *self.sentences()])
 
     def get_explanation_for_layer(self, layer: int, trial: int | None = None) -> str:
-        """What is known of each choice in a layer (from 0) of a design, and of its alternatives.
+        """What is known of each choice in a layer of a design, and of its alternatives.
+
+        Args:
+            layer: from 0, as `layers` counts them.
 
         Raises:
             UserError: the design has no such layer.
         """
-        return "\n".join(sentence(c) for c in self.layer_claims(layer, trial))
+        name, claims = self.layer_claims(layer, trial)
+        if not claims:
+            return f"Layer {layer} ({name}) is the same in every design: nothing was chosen in it."
+        return "\n".join(sentence(c) for c in claims)
 
-    def layer_claims(self, layer: int, trial: int | None = None) -> list[Claim]:
-        """The claims that `get_explanation_for_layer` words."""
+    def layer_claims(self, layer: int, trial: int | None = None) -> tuple[str, list[Claim]]:
+        """A layer's name, and the claims that `get_explanation_for_layer` words."""
         design = self.architecture(trial)
-        names = list(dict.fromkeys(n.rpartition(".")[0] for n in design.options))
-        names = [name for name in names if name]
-        if not names:
+        made = [(row["name"], row["decisions"]) for row in self.layers(trial)]
+        if not made:  # only the decisions are known: those of one layer have its name
+            names = dict.fromkeys(n.rpartition(".")[0] for n in design.options if "." in n)
+            made = [(n, [d for d in design.options if d.startswith(f"{n}.")]) for n in names]
+        if not made:
             raise UserError("this space has no layers; its decisions are about the whole design.")
-        if not 0 <= layer < len(names):
+        if not 0 <= layer < len(made):
             raise UserError(
-                f"expected a layer from 0 to {len(names) - 1}; got {layer}: the design has "
-                f"{len(names)} layers."
+                f"expected a layer from 0 to {len(made) - 1}; got {layer}: the design has "
+                f"{len(made)} layers."
             )
-        findings = Findings(self.info, self.trials)
-        number = int(self._row(trial)["number"])
-        found = findings.contrasts(number)
-        return [c for c in found if (c.path or "").rpartition(".")[0] == names[layer]]
+        name, decisions = made[layer]
+        found = self._findings().contrasts(int(self._row(trial)["number"]))
+        return name, [c for c in found if c.path in decisions]
+
+    def draw(self, trial: int | None = None) -> Figure:
+        """A picture of a design (a matplotlib figure, which notebooks show): layers and cells."""
+        from raynas.drawing import draw
+
+        design = self.architecture(trial)
+        graphs = self.code.graphs(design) if self.code and self.code.graphs else {}
+        return draw(design, self.layers(trial), graphs)
 
     def diff(self, a: int, b: int) -> list[tuple[str, Any, Any]]:
         """Decision, option in trial a, option in trial b, wherever they differ."""

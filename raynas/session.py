@@ -129,23 +129,28 @@ class Session:
             NoFeasibleDesign: every try broke a constraint.
         """
         refused: list[Job] = []
-        while len(refused) < ASKS:
-            job = self._unfinished.popleft() if self._unfinished else self._propose()
-            if not self._broken(job.costs):
+        broken = ""
+        for _ in range(ASKS):
+            job, broken = (self._unfinished.popleft(), "") if self._unfinished else self._propose()
+            if not broken and not self._broken(job.costs):
                 self.running[job.number] = job
                 return job
-            refused.append(job)
-            error = _breaches(self, job.costs)
+            refused += [job] if not broken else []
             self.tell(
                 Trial(
                     job.number,
                     job.architecture,
-                    "infeasible",
+                    "failed" if broken else "infeasible",
                     job.costs,
                     seed=job.seed,
                     started_at=job.at,
-                    error=error,
+                    error=broken or _breaches(self, job.costs),
                 )
+            )
+        if not refused:
+            raise NoFeasibleDesign(
+                f"{ASKS} designs in a row of the space {self.space.name!r} could not be built; "
+                f"the last: {broken.splitlines()[0]}"
             )
         job = self._descend(min(refused, key=lambda j: self._excess(j.costs)))
         self.running[job.number] = job
@@ -189,14 +194,21 @@ class Session:
         if self.observe:
             self.observe(trial)
 
-    def _propose(self) -> Job:
+    def _propose(self) -> tuple[Job, str]:
+        """The next job, and what went wrong if the design cannot even be built."""
         rng = np.random.default_rng((self.seed, self._next))
         proposal = self._start() or self.strategy.ask(
             rng, [job.architecture for job in self.running.values()]
         )
         proposal = plain(self.space, proposal)
         self.space.check(proposal.architecture)
-        return self._number(proposal, self.costs(proposal.architecture))
+        costs: Metrics = {}
+        error = ""
+        try:
+            costs = self.costs(proposal.architecture)
+        except Exception as reason:  # of somebody's own network, say
+            error = describe(reason)
+        return self._number(proposal, costs), error
 
     def _start(self) -> Proposal | None:
         """The first of `starts` that is not known yet."""

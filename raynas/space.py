@@ -22,7 +22,7 @@ from raynas.architecture import (
     Option,
     option_text,
 )
-from raynas.errors import unknown
+from raynas.errors import UserError, unknown
 from raynas.graphs import Graph
 
 if TYPE_CHECKING:
@@ -274,8 +274,15 @@ class Space:
         return self.canonical(architecture) if self.canonical else str(architecture)
 
     def plainest(self, architecture: Architecture) -> Architecture:
-        """The design that a search trains in place of this one (`simplify`)."""
-        return self.simplify(architecture) if self.simplify else architecture
+        """The design that a search trains in place of this one: `simplify`'s, if it is here.
+
+        A narrowed space may have lost the option that stands for a dead part.
+        """
+        if self.simplify is None:
+            return architecture
+        plain = self.simplify(architecture)
+        here = all(n in self.by_name and o in self.by_name[n].options for n, o in plain.choices)
+        return plain if here else architecture
 
     def check(self, architecture: Architecture) -> None:
         """Raises InvalidArchitecture unless this space contains `architecture`."""
@@ -362,24 +369,27 @@ class Space:
             kept[d.name] = replace(d, options=left, when=when)
         return replace(self, decisions=tuple(kept.values()))
 
+    def with_decisions(self, kept: Space) -> Space:
+        """This space's code for decisions that a run kept, which may have been narrowed since.
+
+        Raises:
+            UserError: the code knows other decisions by now.
+        """
+        if missing := [d.name for d in kept.decisions if d.name not in self.by_name]:
+            raise UserError(
+                f"the run was made with decisions that the space {self.name!r} does not have (any "
+                f"more): {', '.join(missing[:5])}. Use the code that it was begun with."
+            )
+        return replace(self, name=kept.name, decisions=kept.decisions)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for run.json; the code stays behind."""
-        return {"name": self.name, "decisions": [_decision_dict(d) for d in self.decisions]}
+        return {"name": self.name, "decisions": [d.to_dict() for d in self.decisions]}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Space:
         """Reads `to_dict` back."""
-        decisions = tuple(
-            Decision(
-                d["name"],
-                tuple(d["options"]),
-                d["meaning"],
-                d["ordered"],
-                (d["when"][0], frozenset(d["when"][1])) if d["when"] else None,
-            )
-            for d in data["decisions"]
-        )
-        return cls(data["name"], decisions)
+        return cls(data["name"], tuple(map(Decision.from_dict, data["decisions"])))
 
 
 def _active(d: Decision, chosen: Mapping[str, Option]) -> bool:
@@ -388,14 +398,3 @@ def _active(d: Decision, chosen: Mapping[str, Option]) -> bool:
 
 def _listing(options: Collection[Option]) -> str:
     return ", ".join(option_text(o) for o in options)
-
-
-def _decision_dict(d: Decision) -> dict[str, Any]:
-    when = [d.when[0], sorted(d.when[1], key=str)] if d.when else None
-    return {
-        "name": d.name,
-        "options": list(d.options),
-        "meaning": d.meaning,
-        "ordered": d.ordered,
-        "when": when,
-    }

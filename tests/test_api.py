@@ -9,6 +9,7 @@ import pytest
 import raynas
 from raynas.errors import UserError
 from raynas.session import NoFeasibleDesign
+from search_spaces import nasbench201
 from tests.spaces import CELL, score
 
 OBJECTIVES = ["accuracy:max", "params:min"]
@@ -193,3 +194,18 @@ def test_a_run_that_has_used_its_budget_asks_for_more(tmp_path):
         raynas.resume(tmp_path / "run", evaluator=score)
     with pytest.raises(UserError, match="has an own space"):
         raynas.resume(tmp_path / "run", trials=30)
+
+
+@pytest.mark.slow
+def test_published_designs_can_begin_a_search(tmp_path):
+    settings = {"space": "nasbench201:channels=4,cells=1", "trials": 2, "epochs": 1}
+    settings |= {"driver": "local", "strategy": "random", "scheduler": "none"}
+    design = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|avg_pool_3x3~2|"
+    text = str(nasbench201.from_arch_str(design))
+    result = raynas.search(start_from=[text], run=tmp_path / "run", **settings)
+    assert result.proposals["kind"].to_list() == ["engineer", "random"]
+    assert str(result.architecture(0)) == text
+    assert result.get_model(int(result.front()["number"].iloc[0])) is not None
+    with pytest.raises(UserError, match="known design of nasbench201: expected one of"):
+        raynas.search(start_from=["nobody's"], run=tmp_path / "other", **settings)
+    assert not (tmp_path / "other").exists()

@@ -73,7 +73,7 @@ def test_report(run, capsys):
 def test_lists(capsys):
     assert main(["spaces"]) == main(["strategies"]) == 0
     text = capsys.readouterr().out
-    assert "layered: about 10^37 designs" in text
+    assert "layered: 2.2 × 10³⁷ designs" in text
     assert "evolution: Mutates" in text
 
 

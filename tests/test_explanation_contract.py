@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import raynas
 from raynas import tables
 from raynas.architecture import Decision
 from raynas.explanation.claims import LEVEL
@@ -19,6 +20,7 @@ from raynas.run import RunInfo
 from raynas.space import Space
 from raynas.strategies import STRATEGIES
 from raynas.trial import Trial
+from tests.spaces import MERGED, score
 
 ACCURACY = Objective.parse("accuracy:max")
 ARCHIVES = 30
@@ -216,3 +218,18 @@ def test_nothing_at_all_can_be_explained():
     empty = findings([])
     assert empty.all(None) == []
     assert isinstance(empty.trials, pd.DataFrame)
+
+
+def test_what_makes_no_difference_is_proven_not_estimated(tmp_path):
+    """The edge into a node that nobody reads: any option gives the same network."""
+    result = raynas.search(
+        {"objectives": ["accuracy:max"]}, space=MERGED, evaluator=score, trials=40,
+        driver="local", run=tmp_path / "run", strategy="random",
+    )  # fmt: skip
+    texts = result.trials.set_index("number")["architecture"]
+    dead = next(number for number, text in texts.items() if "a_to_out=none" in text)
+    claims = [c for c in result.explain(dead) if c.kind == "contrast" and c.path == "input_to_a"]
+    assert {(c.tier, c.verdict, c.estimate) for c in claims} == {("proven", "null", 0.0)}
+    assert "makes no difference" in sentence(claims[0])
+    others = [c for c in result.explain(dead) if c.kind == "contrast" and c.path == "width"]
+    assert {c.tier for c in others} == {"estimated"}

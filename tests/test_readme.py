@@ -5,17 +5,24 @@ from pathlib import Path
 
 import pytest
 
+import search_spaces
+
 TEXT = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("code", BLOCKS, ids=lambda c: c.splitlines()[2][:20])
-def test_code_runs(code, tmp_path, monkeypatch):
+def test_code_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
-    exec(compile(code, "README.md", "exec"), names)
-    assert len(names["result"].front()) >= 1
+    for code in BLOCKS:
+        exec(compile(code, "README.md", "exec"), names)
+        assert len(names["result"].front()) >= 1
+
+
+def test_every_space_is_named():
+    named = re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE)
+    assert sorted(named) == search_spaces.names()
 
 
 def test_every_command_exists():

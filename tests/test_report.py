@@ -198,9 +198,23 @@ def test_few_trials_have_no_effects(tmp_path):
 
 def test_a_built_network_is_drawn_part_by_part(tmp_path, monkeypatch):
     parts = [
-        {"name": "layer1", "kind": "Layer", "shape": (8, 4, 4), "params": 300, "flops": 1000},
-        {"name": "pool", "kind": "Pool", "shape": (8,), "params": 0, "flops": 0},
-        {"name": "head", "kind": "Linear", "shape": (2,), "params": 100, "flops": 10},
+        {
+            "name": "layer1",
+            "kind": "Layer",
+            "shape": (8, 4, 4),
+            "params": 300,
+            "flops": 1000,
+            "decisions": ["layer1.skip_connection"],
+        },
+        {"name": "pool", "kind": "Pool", "shape": (8,), "params": 0, "flops": 0, "decisions": []},
+        {
+            "name": "head",
+            "kind": "Linear",
+            "shape": (2,),
+            "params": 100,
+            "flops": 10,
+            "decisions": [],
+        },
     ]
     monkeypatch.setattr(SearchResult, "layers", lambda self, trial=None: parts)
     text = page_of(run(tmp_path))
@@ -208,7 +222,7 @@ def test_a_built_network_is_drawn_part_by_part(tmp_path, monkeypatch):
     assert re.findall(r"<strong>(\w+)</strong>", chain) == ["layer1", "pool", "head"]
     assert "--share: 75.0%" in chain
     assert "8 × 4 × 4" in chain
-    assert "Choices about no single part" in text
+    assert "The other choices" in text
 
 
 @pytest.mark.parametrize(

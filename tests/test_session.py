@@ -1,8 +1,10 @@
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from raynas.architecture import changes
 from raynas.evaluation import FunctionEvaluator
 from raynas.objective import Constraint, Objective
 from raynas.session import Context, NoFeasibleDesign, Session, carry_out, run_local
@@ -162,3 +164,58 @@ def test_objectives_may_come_from_costs():
     params = (Objective.parse("params:min"),)
     (trial, _), *_ = carry_out(job(), FunctionEvaluator(lambda a: {}), params, Context(0))
     assert trial.metrics == {"params": 5.0}
+
+
+def without_dead_parts(architecture):
+    if architecture["a_to_out"] == "none":
+        return CELL.architecture({**architecture.options, "input_to_a": "none"})
+    return architecture
+
+
+PRUNED = replace(MERGED, simplify=without_dead_parts)
+
+
+def test_the_plainest_design_is_the_one_that_is_evaluated():
+    session = make_session(space=PRUNED, strategy="evolution")
+    run_local(session, FunctionEvaluator(score), 120, Context(0))
+    trials = session.archive.trials
+    assert len(trials) == 120
+    assert all(without_dead_parts(t.architecture) == t.architecture for t in trials)
+    assert len({PRUNED.identity(t.architecture) for t in trials}) == 120
+    by_number = {job.number: job for job in session.archive.jobs}
+    for job in session.archive.jobs:  # the reason tells the edits that were really made
+        for parent in job.proposal.reason.parents:
+            told = job.proposal.reason.changed
+            assert told == changes(by_number[parent].architecture, job.architecture)
+
+
+def test_a_design_that_cannot_be_built_is_a_failed_trial():
+    def costs(architecture):
+        if architecture["a_to_out"] == "conv3x3":
+            raise TypeError("no such layer")
+        return score(architecture)
+
+    session = make_session(costs=costs)
+    run_local(session, FunctionEvaluator(score), 30, Context(0))
+    failed = [t for t in session.archive.trials if t.status == "failed"]
+    assert failed
+    assert all(t.error.startswith("TypeError: no such layer") for t in failed)
+    assert session.learned["finished"] == 30
+
+
+def test_a_space_of_which_nothing_can_be_built_is_given_up():
+    def costs(architecture):
+        raise TypeError("no such layer")
+
+    with pytest.raises(NoFeasibleDesign, match="could not be built; the last: TypeError: no such"):
+        make_session(costs=costs).ask()
+
+
+def test_a_search_begins_where_it_is_told_to():
+    wanted = [(CELL.sample(np.random.default_rng(s)), f"start {s}") for s in (5, 6)]
+    session = make_session()
+    session.starts = [*wanted, wanted[0]]
+    jobs = [session.ask() for _ in range(3)]
+    assert [j.architecture for j in jobs[:2]] == [a for a, _ in wanted]
+    assert jobs[0].proposal.reason == Reason("engineer", "start 5")
+    assert jobs[2].proposal.reason.kind == "random"

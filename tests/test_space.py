@@ -1,5 +1,9 @@
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.stats import chisquare
 
 from raynas.architecture import Architecture, Decision, InvalidArchitecture, InvalidSpace, changes
 from raynas.space import Space
@@ -185,3 +189,23 @@ def test_architectures_of_another_space():
 def test_contradictions_in_a_space_are_named(make, message):
     with pytest.raises(InvalidSpace, match=message):
         make()
+
+
+def test_the_plainest_design_stays_in_a_narrowed_space():
+    def without_dead_parts(architecture):
+        dead = architecture["a_to_out"] == "none"
+        plain = {**architecture.options, **({"input_to_a": "none"} if dead else {})}
+        return CELL.architecture(plain)
+
+    space = replace(CELL, simplify=without_dead_parts)
+    narrow = space.narrow(pins={"input_to_a": "skip", "a_to_out": "none"})
+    design = narrow.sample(rng())
+    assert space.plainest(design)["input_to_a"] == "none"
+    assert narrow.plainest(design) == design
+
+
+def test_uniform_sampling_draws_every_design_alike():
+    counts = Counter(str(TREE.sample_uniformly(rng(seed))) for seed in range(60 * TREE.size))
+    assert len(counts) == TREE.size
+    assert chisquare(list(counts.values())).pvalue > 1e-4
+    assert LAYERED.sample_uniformly(rng())["num_layers"] == 16  # nearly all designs have 16

@@ -252,6 +252,20 @@ class Findings:
             ],
             "trial_ids": [trial] if tried is None else [trial, int(tried)],
         }
+        if other is not None and self.info.space.identity(other) == self.info.space.identity(
+            design
+        ):
+            return self._claim(
+                "contrast",
+                "proven",
+                "null",
+                estimate=0.0,
+                ci_low=0.0,
+                ci_high=0.0,
+                ci_kind="exact",
+                method="both are the same network with the same parameters",
+                **about,
+            )
         if self.effects is None or direct == 0:
             return self._claim("contrast", "recorded", "open", method="count in the log", **about)
         after = dict(design.options)

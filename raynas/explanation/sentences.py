@@ -97,6 +97,8 @@ def _contrast(c: Claim) -> str:
     what = f"{c.path} {c.chosen} rather than {c.alternative}"
     tried = c.alternatives[0]["trained"] if c.alternatives else False
     direct = f"this very change was tried as trial {c.trial_ids[-1]}" if tried else "not tried here"
+    if c.verdict == "null":
+        return f"{what} makes no difference: it is the same network (proven, not estimated)."
     if c.estimate is None:
         return f"{what}: no trial had {c.alternative}, so nothing is known of it."
     return (

@@ -57,10 +57,22 @@ def _facts(result: SearchResult, found: Sequence[Claim]) -> dict[str, Any]:
         "best": int(result.front().iloc[0]["number"]) if has_best else None,
         "front_table": sections.front_table(result) if has_best else None,
         "network": sections.network(result) if has_best else None,
+        "cells": _cells(result) if has_best else "",
         "history": sections.history(result) if has_best else [],
         "failures": sections.failures(result.trials),
         "notes": sections.notes(result),
     }
+
+
+def _cells(result: SearchResult) -> str:
+    """The best design's cells as SVG; '' for a chain, whose blocks say it all."""
+    design = result.architecture()
+    if result.code is None or result.code.graphs is None:
+        return ""
+    from raynas.drawing import draw, svg
+
+    graphs = result.code.graphs(design)
+    return "".join(svg(draw(design, [], {title: graph})) for title, graph in graphs.items())
 
 
 def _charts(result: SearchResult) -> dict[str, charts.Chart | None]:

@@ -19,6 +19,7 @@ from raynas.tables import COUNTS
 
 MOST_ROWS = 50  # of the front's table
 MOST_ANCESTORS = 40
+MOST_CHIPS = 8  # choices that are listed within a part of the network
 SKIP = "skip_connection"  # the decision that is drawn as an arc
 
 
@@ -118,28 +119,41 @@ def front_table(result: SearchResult) -> tuple[list[str], list[list[str]], list[
 def network(result: SearchResult) -> tuple[list[Block], list[str], list[Block]]:
     """The best design: its parts in order, choices about the whole, and choices about no part."""
     design = result.architecture()
-    groups: dict[str, dict[str, Option]] = {}
-    for name, option in design.choices:
-        layer, _, leaf = name.rpartition(".")
-        groups.setdefault(layer, {})[leaf] = option
-    whole = _said(groups.pop("", {}))
+    left = {n: o for n, o in design.choices if "." in n}
+    whole = _said({n: o for n, o in design.choices if "." not in n})
     layers = result.layers()
     total = sum(layer["params"] for layer in layers)
-    parts = []
-    for part in layers:
-        options = groups.pop(part["name"], {})
+    parts: list[Block] = []
+    told: dict[tuple[str, ...], str] = {}
+    for layer in layers:
+        made = tuple(layer["decisions"])
+        options = {n.rpartition(".")[2]: design[n] for n in made}
+        many = len(made) > MOST_CHIPS or len(options) < len(made)  # of several nodes of a cell
+        if many:
+            said = [f"{len(made)} choices, below"]
+        elif made and made in told:
+            said = [f"as {told[made]}"]
+        else:
+            said = _said(options)
+        if not many:
+            left = {n: o for n, o in left.items() if n not in made}
+        told.setdefault(made, layer["name"])
         parts.append(
             Block(
-                part["name"],
-                part["kind"],
-                _said(options),
-                " × ".join(str(n) for n in part["shape"]),
-                f"{part['params']:,}",
-                f"{part['flops']:,}",
-                round(100 * part["params"] / total, 1) if total else None,
+                layer["name"],
+                layer["kind"],
+                said,
+                " × ".join(str(n) for n in layer["shape"]),
+                f"{layer['params']:,}",
+                f"{layer['flops']:,}",
+                round(100 * layer["params"] / total, 1) if total else None,
                 options.get(SKIP) is True,
             )
         )
+    groups: dict[str, dict[str, Option]] = {}
+    for name, option in left.items():
+        group, _, leaf = name.rpartition(".")
+        groups.setdefault(group, {})[leaf] = option
     rest = [Block(n, "", _said(o), skip=o.get(SKIP) is True) for n, o in groups.items()]
     return (parts, whole, rest) if parts else (rest, whole, [])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray import tune
+from ray import cloudpickle, tune
 
+from raynas.choices import FROM_FILES
 from raynas.errors import UserError
 from raynas.session import Evaluator, Session
 from raynas.tune import archive_actor
@@ -75,6 +77,9 @@ class TuneDriver:
         stops = rungs(evaluator.epochs) if settings["scheduler"] == "asha" else []
         device = "cuda" if gpus else "cpu"
         timeout = settings["trial_timeout"]
+        for module in FROM_FILES:  # they travel as a whole
+            if sys.modules.get(module.__name__) is module:
+                cloudpickle.register_pickle_by_value(module)
         work = Work(
             evaluator, session.objectives, archive, frozenset(stops), cpus, device, timeout, gpus
         )
