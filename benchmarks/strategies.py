@@ -20,7 +20,7 @@ from machine import header
 
 from raynas.architecture import Architecture
 from raynas.objective import Objective
-from raynas.strategies import STRATEGIES, Strategy
+from raynas.strategies import STRATEGIES, Strategy, make
 from raynas.trial import Reason, Trial
 from search_spaces.layered import SPACE
 
@@ -72,8 +72,8 @@ def main() -> None:
     header()
     print(f"layered space, {len(SPACE.decisions)} decisions, 2 objectives\n")
     print(f"{'ms per trial at':20s}", *(f"{count:>10,}" for count in counts), " trials")
-    for name, make in STRATEGIES.items():
-        strategy, told = make(SPACE, OBJECTIVES), 0
+    for name in STRATEGIES:
+        strategy, told = make(name, SPACE, OBJECTIVES), 0
         print(f"{name:20s}", end="", flush=True)
         for count in counts:
             start = max(count - arguments.window, told)

@@ -25,7 +25,7 @@ from raynas.run import RunInfo, exists
 from raynas.running import carry_on, start
 from raynas.session import Evaluator
 from raynas.space import Space
-from raynas.strategies import STRATEGIES
+from raynas.strategies import make
 
 if TYPE_CHECKING:
     from raynas.progress import Display
@@ -73,7 +73,7 @@ def search(
         space: a name from `raynas spaces` (with settings: `nasbench201:channels=8,cells=1`), a
             Space, your own network (a class or function that uses `raynas.choice`), or where that
             stands in a file: `my_space.py:Small`.
-        strategy: a name from `raynas strategies`.
+        strategy: a name from `raynas strategies`, with settings: `evolution:population=50`.
         scheduler: `asha` stops designs that are behind; `none` trains each to the end.
         evaluator: instead of training: a function `architecture -> metrics`, or an Evaluator.
         trials: how many designs to evaluate at most.
@@ -98,7 +98,6 @@ def search(
             do. NoFeasibleDesign if no design keeps the constraints.
     """
     problem = Problem.of(problem if problem is not None else {})
-    _check(strategy, STRATEGIES, "strategy")
     _check(scheduler, ("asha", "none"), "scheduler")
     _check(explanation_level, LEVELS, "explanation level")
     _check(driver, ("tune", "local"), "driver")
@@ -131,6 +130,7 @@ def search(
     judge = _evaluator(evaluator, problem, space, settings, download)
     found = judge.space if isinstance(judge, TrainingEvaluator) else as_space(space)
     _check_metrics(problem, judge)
+    make(strategy, found, problem.objectives)  # before anything is written
     for text in start_from:
         start(found, text)
     info = RunInfo(

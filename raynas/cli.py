@@ -164,7 +164,13 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="search optimizer, learning rate and weight decay together with the design",
     )
-    how.add_argument("--strategy", default="evolution", help="see `raynas strategies`")
+    how.add_argument(
+        "--strategy",
+        default="evolution",
+        metavar="NAME",
+        help="see `raynas strategies`; settings follow a colon (evolution:population=50); "
+        "default: evolution",
+    )
     how.add_argument(
         "--scheduler",
         default="asha",

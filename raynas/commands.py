@@ -331,9 +331,14 @@ def _known(text: str) -> int:
 
 
 def strategies(_: argparse.Namespace) -> int:
-    for name, strategy in STRATEGIES.items():
-        first = (strategy.__doc__ or "").strip().splitlines()[0]
+    for name, row in STRATEGIES.items():
+        first = (row.load().__doc__ or "").strip().splitlines()[0]
+        settings = ", ".join(f"{k}={option_text(v)}" for k, v in row.settings().items())
         print(f"{name}: {first}")
+        print(f"  good for: {row.good_for}")
+        print(f"  needs: {row.needs}")
+        print(f"  settings: {settings or 'none'}")
+        print(f"  reference: {row.reference}")
     return 0
 
 

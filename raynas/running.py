@@ -21,7 +21,7 @@ from raynas.result import SearchResult
 from raynas.run import RunInfo, read
 from raynas.session import Context, Evaluator, Session, describe, run_local
 from raynas.space import Space
-from raynas.strategies import STRATEGIES
+from raynas.strategies import make
 
 if TYPE_CHECKING:
     from raynas.progress import Display
@@ -109,7 +109,13 @@ def _tune_driver(address: str | None) -> Any:
 def _session(folder: Path, info: RunInfo, evaluator: Evaluator, archive: Any) -> Session:
     session = Session(
         info.space,
-        STRATEGIES[info.settings["strategy"]](info.space, info.objectives),
+        make(
+            info.settings["strategy"],
+            info.space,
+            info.objectives,
+            info.constraints,
+            info.settings["trials"],
+        ),
         info.objectives,
         archive,
         evaluator.costs,

@@ -8,8 +8,8 @@ import importlib
 import inspect
 import pkgutil
 
-from raynas.architecture import parse_option
-from raynas.errors import UserError, unknown
+from raynas.errors import unknown
+from raynas.named import settings_in
 from raynas.space import Space
 
 
@@ -31,18 +31,7 @@ def find(text: str) -> Space:
     space: Space = module.SPACE
     if not given:
         return space
-    known = inspect.signature(module.space).parameters if hasattr(module, "space") else {}
-    settings = {}
-    for pair in given.split(","):
-        key, equals, value = pair.partition("=")
-        if key not in known:
-            raise unknown(f"setting of the space {name}", key, list(known))
-        settings[key] = parse_option(value)
-        wanted = type(known[key].default)
-        if not equals or type(settings[key]) is not wanted:
-            raise UserError(
-                f"{name}: expected {key}= and a value of type {wanted.__name__}, such as "
-                f"{key}={known[key].default}; got {pair!r}."
-            )
+    parameters = inspect.signature(module.space).parameters if hasattr(module, "space") else {}
+    settings = settings_in("space", text, {p.name: p.default for p in parameters.values()})
     adjusted: Space = module.space(**settings)
     return adjusted

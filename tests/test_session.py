@@ -8,7 +8,7 @@ from raynas.architecture import changes
 from raynas.evaluation import FunctionEvaluator
 from raynas.objective import Constraint, Objective
 from raynas.session import Context, NoFeasibleDesign, Session, carry_out, run_local
-from raynas.strategies import STRATEGIES
+from raynas.strategies import make
 from raynas.trial import Job, Proposal, Reason
 from tests.spaces import CELL, MERGED, score
 from tests.test_strategy_contract import ONE, Memory
@@ -16,7 +16,7 @@ from tests.test_strategy_contract import ONE, Memory
 
 def make_session(constraints=(), strategy="random", space=CELL, costs=score, seed=0):
     return Session(
-        space, STRATEGIES[strategy](space, ONE), ONE, Memory(), costs, tuple(constraints), seed
+        space, make(strategy, space, ONE), ONE, Memory(), costs, tuple(constraints), seed
     )
 
 

@@ -1,5 +1,7 @@
 """What every strategy must do. A new row in STRATEGIES is tested here without a new test."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -7,12 +9,15 @@ from raynas.evaluation import FunctionEvaluator
 from raynas.objective import Objective
 from raynas.session import Context, Session, run_local
 from raynas.strategies import STRATEGIES, SpaceExhausted
+from raynas.strategies import make as build
 from raynas.trial import KINDS, Trial
 from tests.spaces import CELL, MERGED, TREE, score
 
 ONE = (Objective.parse("accuracy:max"),)
 THREE = (*ONE, Objective.parse("params:min"), Objective.parse("flops:min"))
-pytestmark = pytest.mark.parametrize("make", STRATEGIES.values(), ids=STRATEGIES.keys())
+pytestmark = pytest.mark.parametrize(
+    "make", [partial(build, name) for name in STRATEGIES], ids=STRATEGIES.keys()
+)
 
 
 class Memory:
