@@ -51,7 +51,7 @@ def search(
     optimizer: str = "adamw",
     learning_rate: float | None = None,
     search_training: bool = False,
-    start_from: Sequence[str] = (),
+    start_from: Sequence[str | Architecture] = (),
     explanation_level: str = "standard",
     seed: int = 0,
     run: str | Path | None = None,
@@ -98,13 +98,14 @@ def search(
             do. NoFeasibleDesign if no design keeps the constraints.
     """
     problem = Problem.of(problem if problem is not None else {})
+    start_from = [start_from] if isinstance(start_from, str) else start_from
     _check(scheduler, ("asha", "none"), "scheduler")
     _check(explanation_level, LEVELS, "explanation level")
     _check(driver, ("tune", "local"), "driver")
     settings: dict[str, Any] = {
         "space": located(space) if isinstance(space, str) else None,
         "search_training": search_training,
-        "start_from": list(start_from),
+        "start_from": [str(design) for design in start_from],
         "strategy": strategy,
         "scheduler": scheduler,
         "trials": trials,
@@ -131,7 +132,7 @@ def search(
     found = judge.space if isinstance(judge, TrainingEvaluator) else as_space(space)
     _check_metrics(problem, judge)
     make(strategy, found, problem.objectives)  # before anything is written
-    for text in start_from:
+    for text in settings["start_from"]:
         start(found, text)
     info = RunInfo(
         problem,

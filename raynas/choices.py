@@ -16,14 +16,17 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 import search_spaces
 from raynas.architecture import Architecture, Decision, InvalidArchitecture, InvalidSpace, Option
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 
 
 FROM_FILES: list[ModuleType] = []  # modules that were read from a path: no worker could import them
+
+_WORD = re.compile(r"[A-Za-z_][\w.+\-]*\Z")
 
 Answer = Callable[[Decision], Option]
 
@@ -69,6 +74,11 @@ def choice(name: str, options: Sequence[Any] | Mapping[str, Any], meaning: str =
     Raises:
         InvalidSpace: the options have no names, or were others before under this name.
     """
+    if name.startswith("train."):
+        raise InvalidSpace(
+            f"choice({name!r}): names under 'train' are for how a network is trained "
+            "(--search-training). Choose another."
+        )
     labels, values = _labelled(name, options)
     numbers = all(isinstance(o, int | float) and not isinstance(o, bool) for o in labels)
     ordered = numbers and len(labels) > 1 and list(labels) == sorted(labels)
@@ -140,9 +150,12 @@ class _Network:
         building = _Building(answer)
         token = _BUILDING.set(building)
         try:
-            return self.function(**{key: offered[key] for key in self.given}), building
+            model = self.function(**{key: offered[key] for key in self.given})
         finally:
             _BUILDING.reset(token)
+        if not hasattr(model, "named_parameters"):
+            raise UserError(f"{self.name}: expected a torch.nn.Module back; got {model!r}.")
+        return model, building
 
     def build(self, architecture: Architecture, input_shape: Shape, num_classes: int) -> nn.Module:
         def answer(decision: Decision) -> Option:
@@ -184,6 +197,11 @@ def as_space(
         space = _from_file(Path(f"{path}.py" if colon else space), name if colon else "SPACE")
     if isinstance(space, Space):
         return space
+    if hasattr(space, "named_parameters") and not isinstance(space, type):
+        raise UserError(
+            f"expected a class or function that makes a network; got a finished "
+            f"{type(space).__name__}. Pass the class itself, or raynas.elastic(network, example)."
+        )
     if callable(space):
         return searchable(space, input_shape, num_classes)
     raise UserError(
@@ -223,8 +241,13 @@ def _from_file(path: Path, name: str) -> Any:
         if folder in file.parents and "site-packages" not in file.parts:
             FROM_FILES.append(sys.modules[fresh])
     if not hasattr(module, name):
-        found = [n for n, v in vars(module).items() if isinstance(v, Space) or inspect.isclass(v)]
-        raise unknown(f"a name in {path}", name, found)
+        own = [
+            n
+            for n, v in vars(module).items()
+            if isinstance(v, Space)
+            or (callable(v) and getattr(v, "__module__", "") == module.__name__)
+        ]
+        raise unknown(f"say which, {path.name}:NAME", name, own or ["(nothing found there)"])
     return getattr(module, name)
 
 
@@ -234,7 +257,16 @@ def _labelled(
     """What the options are called in texts and tables, and the options."""
     if isinstance(options, Mapping):
         return tuple(options), list(options.values())
-    values = list(options)
+    if isinstance(options, str) or not isinstance(options, Iterable):
+        raise InvalidSpace(f"choice({name!r}): expected a list of options; got {options!r}.")
+    values = [v.item() if isinstance(v, np.generic) else v for v in options]
+    if {type(v) for v in values} == {int, float}:
+        values = [float(v) for v in values]
+    if any(isinstance(v, str) and not _WORD.match(v) for v in values):
+        raise InvalidSpace(
+            f"choice({name!r}): expected words that can be written down bare; got {values}. Name "
+            "them: {'word': 'any text', ...}."
+        )
     if len({type(v) for v in values}) == 1 and isinstance(values[0], bool | int | float | str):
         return tuple(values), values
     labels = [getattr(v, "__name__", "none" if v is None else "") for v in values]

@@ -13,7 +13,8 @@ from raynas import __version__
 from raynas.errors import UserError
 
 SCHEDULERS = {
-    "asha": "stops designs that are behind the others after the same number of epochs",
+    "asha": "lets a third go on at a ninth and at a third of the epochs; under several objectives "
+    "those that no other dominates there, and the best third by rank",
     "none": "trains every design to the end",
 }
 
@@ -64,6 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--level", choices=("brief", "standard", "detailed"), default="detailed")
     report = add("report", "write the run's HTML report anew")
     report.add_argument("run_folder", metavar="RUN")
+    for command in (explain, report):
+        command.add_argument(
+            "--space", metavar="FILE.py:NAME", help="of a run in a space of your own: where it is"
+        )
     for name, text in (
         ("draw", "a picture of a design: its layers and cells"),
         ("layers", "a design layer by layer: shapes, parameters, FLOPs, decisions"),

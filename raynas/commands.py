@@ -141,7 +141,7 @@ def front(a: argparse.Namespace) -> int:
 
 
 def explain(a: argparse.Namespace) -> int:
-    result = load(a.run_folder)
+    result = load(a.run_folder, a.space)
     _print_notes(result)
     print(result.architecture(a.trial), end="\n\n")
     if a.layer is not None:
@@ -165,7 +165,7 @@ def explain(a: argparse.Namespace) -> int:
 
 
 def report(a: argparse.Namespace) -> int:
-    result = load(a.run_folder)
+    result = load(a.run_folder, a.space)
     _print_notes(result)
     result.write_claims()
     print(write_report(result))
@@ -227,10 +227,7 @@ def _shown(a: argparse.Namespace) -> tuple[Architecture, Space, list[dict[str, A
     else:
         result = load(a.design, a.space)
         if result.code is None or not result.info.data:
-            raise UserError(
-                f"{a.design} was searched in a space of your own: say where its networks are "
-                "built with --space my_space.py:NAME."
-            )
+            raise UserError(result.why_no_code())
         space, design = result.code, result.architecture(a.trial)
         shape, classes = tuple(result.info.data["input_shape"]), result.info.data["num_classes"]
     if space.build is None:
@@ -282,14 +279,16 @@ def _one_space(text: str) -> int:
     """The decisions of a space, the repeated ones of its layers together."""
     space = as_space(text)
     print(f"{space.name}: {size_text(space.size)} designs, {len(space.decisions)} decisions")
-    groups: dict[tuple[str, str], list[Decision]] = {}
+    groups: dict[tuple[str, str, str], list[Decision]] = {}
     for d in space.decisions:
-        groups.setdefault((re.sub(r"\d+", "*", d.name), str(d.options)), []).append(d)
-    for (pattern, _), alike in groups.items():
+        pattern, meaning = (re.sub(r"\d+", "*", text) for text in (d.name, d.meaning))
+        groups.setdefault((pattern, str(d.options), meaning), []).append(d)
+    for (pattern, _, meaning), alike in groups.items():
         d = alike[0]
         name = d.name if len(alike) == 1 else f"{pattern} ({len(alike)} times)"
+        meaning = d.meaning if len(alike) == 1 else meaning
         when = "" if d.when is None else f"; only if {d.when[0]} is {_options(d.when[1])}"
-        print(f"  {name}: {_options(d.options)}: {d.meaning}{when if len(alike) == 1 else ''}")
+        print(f"  {name}: {_options(d.options)}: {meaning}{when if len(alike) == 1 else ''}")
     for note in space.notes:
         print(f"  note: {note}")
     if space.known:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from raynas.architecture import Architecture
+from raynas.errors import UserError
 from raynas.space import Shape, Space
+
+PLAIN = (bool, int, float, str, tuple, list, frozenset, dict, type(None))
+OWN = frozenset(vars(nn.Module()))  # what every module has: its parts are looked at one by one
 
 
 def costs_of(
@@ -23,15 +27,21 @@ def costs_of(
         return space.costs(architecture, input_shape, num_classes)
     assert space.build is not None, "only a space that builds networks has costs"
     build = space.build
-    return count(lambda: build(architecture, input_shape, num_classes), input_shape)
+    return count(lambda: build(architecture, input_shape, num_classes), input_shape, num_classes)
 
 
-def count(build: Callable[[], nn.Module], input_shape: Shape) -> dict[str, float]:
+def count(
+    build: Callable[[], nn.Module], input_shape: Shape, num_classes: int | None = None
+) -> dict[str, float]:
     """Counts a network that is built on the meta device, which holds shapes but no numbers.
 
     Args:
         build: makes the network.
         input_shape: (channels, height, width) of one image.
+        num_classes: how many outputs the network must have.
+
+    Raises:
+        UserError: it has other outputs.
 
     Returns:
         `params`: trainable numbers. `flops`: floating point operations to classify one image,
@@ -42,7 +52,13 @@ def count(build: Callable[[], nn.Module], input_shape: Shape) -> dict[str, float
         model = build().eval()
         images = torch.empty(1, *input_shape)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(images)
+        logits = model(images)
+    if num_classes is not None and getattr(logits, "shape", None) != (1, num_classes):
+        given = list(getattr(logits, "shape", [])) or type(logits).__name__
+        raise UserError(
+            f"expected a network from images to logits [N, {num_classes}]; for one image it gives "
+            f"{given}. Take the number of classes from num_classes."
+        )
     params = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return {"params": float(params), "flops": float(counter.get_total_flops())}
 
@@ -63,8 +79,10 @@ def layers(
     rows = _measured(space, architecture, input_shape, num_classes)
     for row in rows:
         row["decisions"] = decisions_of(row["name"], architecture)
-    if not any(row["decisions"] for row in rows):
-        _find_decisions(rows, space, architecture, input_shape, num_classes)
+    claimed = {name for row in rows for name in row["decisions"]}
+    claimed |= {d.when[0] for d in space.decisions if d.when}  # these add and remove layers
+    left = [n for n in architecture.options if n not in claimed and not n.startswith("train.")]
+    _find_decisions(rows, left, space, architecture, input_shape, num_classes)
     for row in rows:
         del row["look"]
     return rows
@@ -72,6 +90,7 @@ def layers(
 
 def _find_decisions(
     rows: list[dict[str, Any]],
+    names: Sequence[str],
     space: Space,
     architecture: Architecture,
     input_shape: Shape,
@@ -79,12 +98,12 @@ def _find_decisions(
 ) -> None:
     """Changes each decision once: it made the layers that change though their input does not."""
     before = {row["name"]: row for row in rows}
-    tried: set[str] = set()
-    for other in space.neighbours(architecture):
+    left = set(names)
+    for other in space.neighbours(architecture) if left else ():
         name = next(n for n in architecture.options if other.options.get(n) != architecture[n])
-        if name in tried:
+        if name not in left:
             continue
-        tried.add(name)
+        left.remove(name)
         for row in _measured(space, other, input_shape, num_classes):
             old = before.get(row["name"], row)
             if old["look"] != row["look"] and old["shape_in"] == row["shape_in"]:
@@ -196,7 +215,7 @@ def fingerprint(model: nn.Module) -> str:
 
 def _visible(module: nn.Module) -> Iterator[tuple[str, str]]:
     for name, value in vars(module).items():
-        if isinstance(value, bool | int | float | str | tuple | list | None):
+        if isinstance(value, PLAIN) and name not in OWN:
             yield name, repr(value)
-        elif callable(value) and not name.startswith("_"):
+        elif callable(value) and name not in OWN:
             yield name, str(getattr(value, "__qualname__", type(value)))

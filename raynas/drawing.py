@@ -22,7 +22,7 @@ CHARACTER = 0.083  # width of one at the font size below
 SIZE, SMALL = 10.0, 8.0  # points
 HEIGHT, GAP = 0.36, 0.62  # of a box in a graph, and between two rows of boxes
 ROW, BETWEEN = 0.17, 0.24  # a line of text in the chain of layers, and between two layers
-MARGIN = 0.3
+MARGIN, TITLE = 0.3, 0.35
 INK, LINE = "#1f2933", "#7b8794"
 FILL = {"input": "#e4e7eb", "node": "#ffffff", "operation": "#d9e8fb", "layer": "#e3f4e8"}
 
@@ -56,9 +56,9 @@ def draw(
     chain = _repetitions(architecture, layers)
     pictures = [(title, *_placed(graph)) for title, graph in graphs.items()]
     chain_width = max((_wide(lines) for lines in chain), default=0.0)
-    width = MARGIN + chain_width + sum(MARGIN + w for _, _, _, w, _ in pictures) + MARGIN
+    width = 2 * MARGIN + chain_width + max((MARGIN + w for _, _, _, w, _ in pictures), default=0.0)
     chain_height = sum(_high(lines) + BETWEEN for lines in chain)
-    height = max([chain_height, *(h + 0.3 for *_, h in pictures)]) + 2 * MARGIN + 0.3
+    height = max(chain_height, sum(TITLE + h + MARGIN for *_, h in pictures)) + 2 * MARGIN + TITLE
     figure = Figure(figsize=(max(width, 4.0), height))
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_xlim(0, max(width, 4.0))
@@ -69,13 +69,13 @@ def draw(
     if layers:
         title = f"{architecture.space}: {total:,} parameters"
         _write(axes, MARGIN, top, title, SIZE + 1, "left", weight="bold")
-        top += 0.4
+        top += TITLE
     _draw_chain(axes, chain, MARGIN, top, chain_width)
     left = MARGIN + chain_width + (MARGIN if chain else 0.0)
-    for title, boxes, arrows, own_width, _ in pictures:
+    for title, boxes, arrows, own_width, own_height in pictures:  # one below the other
         _write(axes, left + own_width / 2, top, title, SIZE, "center", weight="bold")
-        _draw_graph(axes, boxes, arrows, left, top + 0.25)
-        left += own_width + MARGIN
+        _draw_graph(axes, boxes, arrows, left, top + TITLE)
+        top += TITLE + own_height + MARGIN
     return figure
 
 
@@ -171,7 +171,8 @@ def _placed(graph: Graph) -> tuple[list[tuple[Box, float, float]], list[Any], fl
     arrows = []
     for (a, b), route in zip(pairs, routes, strict=True):
         (xa, ya), (xb, yb) = points[a], points[b]
-        line = [(xa, ya + HEIGHT / 2), *route, (xb, yb - HEIGHT / 2)]
+        past = [(x, y + side * HEIGHT / 2) for x, y in route for side in (-1, 1)]  # upright
+        line = [(xa, ya + HEIGHT / 2), *past, (xb, yb - HEIGHT / 2)]
         arrows.append([(x - left, y + HEIGHT / 2) for x, y in line])
     placed = [(box, x - left, y + HEIGHT / 2) for box, (x, y) in zip(boxes, points, strict=True)]
     width = max(x for x, _ in everywhere) + half - left

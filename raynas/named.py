@@ -23,8 +23,12 @@ def settings_in(kind: str, text: str, known: Mapping[str, Any]) -> dict[str, Any
     settings: dict[str, Any] = {}
     for pair in filter(None, given.split(",")):
         key, equals, written = pair.partition("=")
+        if not known:
+            raise UserError(f"the {kind} {name} has no settings; got {given!r}.")
         if key not in known:
-            raise unknown(f"setting of the {kind} {name}", key, list(known) or ["none at all"])
+            raise unknown(f"setting of the {kind} {name}", key, list(known))
+        if key in settings:
+            raise UserError(f"{name}: expected each setting once; got {key} twice in {given!r}.")
         value, wanted = parse_option(written), type(known[key])
         if wanted is float and type(value) is int:
             value = float(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from raynas.architecture import Architecture, Decision
+from raynas.architecture import Architecture, Decision, Option
 from raynas.space import Space
 
 DECISIONS = (
@@ -24,6 +24,11 @@ DECISIONS = (
     ),
 )
 NAMES = frozenset(d.name for d in DECISIONS)
+USUAL: dict[str, Option] = {  # what `Recipe` does where nobody says otherwise
+    "train.optimizer": "adamw",
+    "train.learning_rate": 0.003,
+    "train.weight_decay": 0.02,
+}
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ def load(run: str | Path, space: Space | Callable[..., Any] | str | None = None)
         from raynas.choices import as_space
 
         data = result.info.data
-        code = as_space(space, tuple(data["input_shape"]), data["num_classes"])
+        shape = tuple(data["input_shape"]) if data else (3, 32, 32)
+        code = as_space(space, shape, data["num_classes"] if data else 10)
         result = SearchResult(Path(run), code)
     return result
 
@@ -130,10 +131,7 @@ class SearchResult:
             )
         code, data = self.code, self.info.data
         if code is None or code.build is None:
-            raise UserError(
-                f"{self.path} was searched in a space of your own, whose code a run does not "
-                f"keep: use raynas.load({str(self.path)!r}, space=...) with what you searched."
-            )
+            raise UserError(self.why_no_code())
         design = self.architecture(int(row["number"]))
         model = code.build(design, tuple(data["input_shape"]), data["num_classes"])
         model.load_state_dict(load_file(weights))
@@ -149,6 +147,18 @@ class SearchResult:
             return None
         trained = self.info.settings["search_training"] and "train.optimizer" not in code.by_name
         return (with_training(code) if trained else code).with_decisions(self.info.space)
+
+    def why_no_code(self) -> str:
+        """Says how to give the code of an own space, which reading a run never executes."""
+        file = self.info.settings["space"]
+        if not self.info.data:
+            return f"{self.path} was searched with an evaluator of your own: it has no networks."
+        typed = f" (on the command line: --space {file})" if file else ""
+        given = repr(file) if file else "what you searched"
+        return (
+            f"{self.path} was searched in a space of your own, whose code reading a run does not "
+            f"execute by itself: use raynas.load({str(self.path)!r}, space={given}){typed}."
+        )
 
     def layers(self, trial: int | None = None) -> list[dict[str, Any]]:
         """The network of a trial layer by layer (`raynas.costs.layers`); empty without code."""
@@ -210,6 +220,8 @@ class SearchResult:
         """A layer's name, and the claims that `get_explanation_for_layer` words."""
         design = self.architecture(trial)
         made = [(row["name"], row["decisions"]) for row in self.layers(trial)]
+        if not made and self.info.data:
+            raise UserError(self.why_no_code())
         if not made:  # only the decisions are known: those of one layer have its name
             names = dict.fromkeys(n.rpartition(".")[0] for n in design.options if "." in n)
             made = [(n, [d for d in design.options if d.startswith(f"{n}.")]) for n in names]

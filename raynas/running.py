@@ -14,8 +14,9 @@ import numpy as np
 from raynas import tables
 from raynas.architecture import Architecture
 from raynas.archive import Archive
-from raynas.errors import unknown
+from raynas.errors import UserError, unknown
 from raynas.evaluation import TrainingEvaluator, resolve_device
+from raynas.recipe import USUAL
 from raynas.report import write_report
 from raynas.result import SearchResult
 from raynas.run import RunInfo, read
@@ -43,7 +44,9 @@ def carry_on(
         counting = pool.submit(evaluator.costs, design)
         driver = _LocalDriver() if info.settings["driver"] == "local" else _tune_driver(address)
         try:
-            counting.result()
+            error = counting.exception()
+            if isinstance(error, UserError):  # else this one design cannot be built
+                raise error
             if new:
                 info.write(folder)
             archive = driver.open(folder)
@@ -129,10 +132,18 @@ def _session(folder: Path, info: RunInfo, evaluator: Evaluator, archive: Any) ->
 
 
 def start(space: Space, text: str) -> tuple[Architecture, str]:
-    """A design to begin with: a published one by name, or any by its text."""
+    """A design to begin with: a published one by name, or any by its text.
+
+    Where the space asks for the training too and the design does not say, it is the usual one.
+    """
     if text in space.known:
         known = space.known[text]
-        return space.architecture(known.options), f"begins with {text} ({known.source})"
-    if "{" not in text:
+        options, wanted = known.options, f"begins with {text} ({known.source})"
+    elif "{" in text:
+        options, wanted = Architecture.parse(text).options, "begins with this design, as asked"
+        if (named := Architecture.parse(text).space) != space.name:
+            raise UserError(f"--start-from: expected a design of {space.name}; got one of {named}.")
+    else:
         raise unknown(f"known design of {space.name}", text, list(space.known))
-    return space.parse(text), "begins with this design, as asked"
+    usual = {name: option for name, option in USUAL.items() if name in space.by_name}
+    return space.architecture({**usual, **options}), wanted

@@ -23,6 +23,7 @@ from raynas.strategies.base import SpaceExhausted, Strategy
 from raynas.trial import Candidate, Job, Proposal, Reason, Trial, problem_with
 
 ASKS = 200  # designs that a strategy may propose in a row that no constraint lets pass
+PAST = 1000  # trials of an earlier part of a search that are remembered with their curves
 STEPS = 300  # mutations of the least bad of them towards the bounds, after that
 
 
@@ -96,6 +97,7 @@ class Session:
         costs: measures what constraints may speak about before a design is trained.
         observe: is shown every trial that the session learns from.
         starts: designs to try before the strategy is asked, each with who wants it.
+        past: the latest trials of an earlier part of this search, by which a scheduler judges.
         learned: how many trials of each status it has been told.
     """
 
@@ -109,6 +111,7 @@ class Session:
     observe: Callable[[Trial], None] | None = None
     starts: Sequence[tuple[Architecture, str]] = ()
     learned: dict[str, int] = field(default_factory=dict)
+    past: deque[Trial] = field(default_factory=lambda: deque(maxlen=PAST))
     running: dict[int, Job] = field(default_factory=dict)
     _next: int = 0
     _unfinished: deque[Job] = field(default_factory=deque)
@@ -170,6 +173,7 @@ class Session:
             self._known.add(self.space.identity(job.architecture))
         for trial in trials:
             self._learn(trial)
+            self.past.append(trial)
             by_number.pop(trial.number, None)
         self._unfinished.extend(by_number.values())
         self._again.update(by_number)

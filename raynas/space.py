@@ -331,7 +331,10 @@ class Space:
 
     def parse(self, text: str) -> Architecture:
         """Reads an architecture's text and checks that this space contains it."""
-        return self.architecture(Architecture.parse(text).options)
+        parsed = Architecture.parse(text)
+        if parsed.space != self.name:
+            self.check(parsed)
+        return self.architecture(parsed.options)
 
     def narrow(
         self,
@@ -375,10 +378,15 @@ class Space:
         Raises:
             UserError: the code knows other decisions by now.
         """
-        if missing := [d.name for d in kept.decisions if d.name not in self.by_name]:
+        missing = [
+            d.name
+            for d in kept.decisions
+            if d.name not in self.by_name or not {*d.options} <= {*self.by_name[d.name].options}
+        ]
+        if missing:
             raise UserError(
-                f"the run was made with decisions that the space {self.name!r} does not have (any "
-                f"more): {', '.join(missing[:5])}. Use the code that it was begun with."
+                f"the run was made with decisions or options that the space {self.name!r} does not "
+                f"have (any more): {', '.join(missing[:5])}. Use the code that it was begun with."
             )
         return replace(self, name=kept.name, decisions=kept.decisions)
 

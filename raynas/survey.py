@@ -43,6 +43,8 @@ class Survey:
     _known: dict[str, Decision] = field(default_factory=dict)
     _order: list[str] = field(default_factory=list)
     _traces: list[Trace] = field(default_factory=list)
+    _asking: dict[str, int] = field(default_factory=dict)  # name -> the traces that ask for it
+    _choosing: dict[str, dict[Option, int]] = field(default_factory=dict)
     _matters: set[str] = field(default_factory=set)
     _failures: list[str] = field(default_factory=list)
 
@@ -110,10 +112,12 @@ class Survey:
     def _add(self, trace: Trace) -> list[str]:
         """Keeps a trace; returns the decisions that it is the first to ask for."""
         self._keep(trace)
-        fresh, place = [], 0
+        fresh: list[str] = []
+        place = 0
+        places = {name: i for i, name in enumerate(self._order)}
         for name, (decision, _) in trace.asked.items():
             if name in self._known:
-                place = self._order.index(name) + 1
+                place = places[name] + 1 + len(fresh)
                 continue
             self._known[name] = decision
             self._order.insert(place, name)
@@ -127,8 +131,12 @@ class Survey:
         return fresh
 
     def _keep(self, trace: Trace) -> None:
+        bit = 1 << len(self._traces)
         self._traces.append(trace)
-        for name, (decision, _) in trace.asked.items():
+        for name, (decision, option) in trace.asked.items():
+            self._asking[name] = self._asking.get(name, 0) | bit
+            chosen = self._choosing.setdefault(name, {})
+            chosen[option] = chosen.get(option, 0) | bit
             known = self._known.get(name, decision)
             if known.options != decision.options:
                 raise InvalidSpace(
@@ -151,21 +159,26 @@ class Survey:
         return tuple(self._placed(i, name) for i, name in enumerate(self._order))
 
     def _placed(self, index: int, name: str) -> Decision:
-        """The decision with its condition: the earliest other decision that explains the traces."""
-        d = self._known[name]
-        having = [t for t in self._traces if name in t.asked]
-        if len(having) == len(self._traces):
+        """The decision with its condition: the earliest other decision that explains the traces.
+
+        Sets of traces are the bits of whole numbers: a network of hundreds of choices has
+        thousands of traces.
+        """
+        d, every = self._known[name], (1 << len(self._traces)) - 1
+        having = self._asking[name]
+        if having == every:
             return d
-        best, misses = d, len(self._traces) - len(having)
+        best, misses = d, (every & ~having).bit_count()
         for other in self._order[:index]:
-            if not all(other in t.asked for t in having):
+            if having & ~self._asking[other]:
                 continue
-            options = frozenset(t.options[other] for t in having)
-            wrong = sum(
-                t.options.get(other) in options for t in self._traces if name not in t.asked
-            )
-            if wrong < misses:
-                best, misses = replace(d, when=(other, options)), wrong
+            chosen = self._choosing[other]
+            options = [option for option, traces in chosen.items() if traces & having]
+            wrong = 0
+            for option in options:
+                wrong |= chosen[option] & ~having
+            if wrong.bit_count() < misses:
+                best, misses = replace(d, when=(other, frozenset(options))), wrong.bit_count()
         if misses:
             self.loose.add(name)
         return best

@@ -206,6 +206,13 @@ def test_published_designs_can_begin_a_search(tmp_path):
     assert result.proposals["kind"].to_list() == ["engineer", "random"]
     assert str(result.architecture(0)) == text
     assert result.get_model(int(result.front()["number"].iloc[0])) is not None
+    trained = raynas.search(
+        start_from="resnet", search_training=True, run=tmp_path / "trained", **settings
+    )
+    first = trained.architecture(0)
+    assert (first["train.optimizer"], first["train.learning_rate"]) == ("adamw", 0.003)
+    with pytest.raises(UserError, match="expected a design of nasbench201; got one of darts"):
+        raynas.search(start_from=["darts{x=1}"], run=tmp_path / "other", **settings)
     with pytest.raises(UserError, match="known design of nasbench201: expected one of"):
         raynas.search(start_from=["nobody's"], run=tmp_path / "other", **settings)
     assert not (tmp_path / "other").exists()

@@ -115,6 +115,40 @@ def test_a_choice_that_only_a_pair_of_options_leads_to_is_found():
         space.build(design, SHAPE, 2)
 
 
+def test_numbers_of_numpy_and_mixed_numbers_are_numbers():
+    assert choice("x", [np.int64(3), np.int64(4)]) == 3
+    assert choice("x", [0, 0.5]) == 0.0
+
+    def network():
+        return nn.Dropout(choice("rate", [0, np.float64(0.5)]))
+
+    assert searchable(network).by_name["rate"].options == (0.0, 0.5)
+
+
+def test_hundreds_of_choices_are_surveyed_in_seconds():
+    class Deep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.sizes = [
+                (choice(f"l{i}.w", [1, 2, 3]), choice(f"l{i}.k", [1, 2]))
+                for i in range(choice("depth", list(range(10, 41))))
+            ]
+
+    space = searchable(Deep)
+    assert len(space.decisions) == 81
+    assert space.by_name["l39.k"].when == ("depth", frozenset({40}))
+    assert not space.notes
+
+
+def test_the_wrong_number_of_outputs_is_refused_before_the_search(tmp_path):
+    def network():
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, choice("w", [4, 8])))
+
+    with pytest.raises(UserError, match=r"expected .* logits \[N, 10\]; .* gives \[1, [48]\]"):
+        raynas.search(space=network, trials=2, epochs=1, driver="local", run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_unused_choice_is_told():
     def network():
         choice("idle", [1, 2])
@@ -172,13 +206,18 @@ def wrong():
         (lambda: nn.Linear(1, 1), UserError, "makes no choices"),
         (unnamed, InvalidSpace, "Name what else you choose from"),
         (fickle, InvalidSpace, r"its options are \(1, 2, 3\) in one design and \(1, 2\)"),
+        (Chain((1, 8, 8), 2), UserError, "got a finished Chain. Pass the class"),
+        (lambda: choice("x", 3), InvalidSpace, "expected a list of options; got 3"),
+        (lambda: choice("x", ["a b", "c"]), InvalidSpace, "Name them"),
+        (lambda: choice("train.optimizer", ["a", "b"]), InvalidSpace, "under 'train'"),
+        (lambda: choice("x", [1, 2]), UserError, r"expected a torch.nn.Module back; got 1"),
         (chaotic, InvalidSpace, "asks for more than 1000 choices"),
         (wrong, UserError, "cannot be built with the first option.*TypeError"),
     ],
 )
 def test_what_cannot_be_a_space_is_said(network, error, message):
     with pytest.raises(error, match=message):
-        searchable(network)
+        as_space(network)
 
 
 def test_a_network_that_asks_for_something_new_is_stopped():
@@ -243,7 +282,7 @@ def test_a_space_in_a_file(file, monkeypatch):
     assert located("layered") == "layered"
     with pytest.raises(UserError, match="does not exist"):
         as_space("absent.py:network")
-    with pytest.raises(UserError, match=r"expected one of .*; got 'SPACE'"):
+    with pytest.raises(UserError, match=r"say which, own.py:NAME: expected one of .*network"):
         as_space("own.py")
     with pytest.raises(UserError, match=r"broken.py cannot be used.*ModuleNotFoundError"):
         as_space("broken.py:network")

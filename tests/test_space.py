@@ -6,6 +6,7 @@ import pytest
 from scipy.stats import chisquare
 
 from raynas.architecture import Architecture, Decision, InvalidArchitecture, InvalidSpace, changes
+from raynas.errors import UserError
 from raynas.space import Space
 from search_spaces.layered import SPACE as LAYERED
 from tests.spaces import CELL, MERGED, TREE
@@ -209,3 +210,16 @@ def test_uniform_sampling_draws_every_design_alike():
     assert len(counts) == TREE.size
     assert chisquare(list(counts.values())).pvalue > 1e-4
     assert LAYERED.sample_uniformly(rng())["num_layers"] == 16  # nearly all designs have 16
+
+
+def test_the_code_of_a_run_must_still_have_its_options():
+    kept = CELL.narrow(pins={"width": 16})
+    assert CELL.with_decisions(kept).size == kept.size
+    with pytest.raises(UserError, match=r"does not have \(any more\): width"):
+        kept.with_decisions(CELL)
+
+
+def test_a_design_of_another_space_is_refused():
+    text = str(CELL.sample(rng())).replace("tiny_cell", "other")
+    with pytest.raises(InvalidArchitecture, match="one of 'other'"):
+        CELL.parse(text)

@@ -7,10 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import raynas
 from raynas.objective import Objective
+from raynas.trial import Trial
 from tests.spaces import CELL, score
 
 pytestmark = pytest.mark.slow
@@ -251,3 +253,20 @@ def test_halving_keeps_the_front_and_the_lonely():
     assert told(0.2, 10) == "CONTINUE"  # small: on the front
     assert told(0.1, 400, epoch=1) == "CONTINUE"  # no rung
     assert told(0.1, 400) == "STOP"
+
+
+def test_a_resumed_search_compares_with_what_came_before():
+    from raynas.tune.schedulers import Halving, ParetoHalving, scheduler
+
+    curve = tuple({"accuracy": a} for a in (0.5, 0.8, 0.9))
+    past = [Trial(i, CELL.sample(np.random.default_rng(i)), "finished", {"params": 100.0 + i},
+                  curve=curve) for i in range(3)]  # fmt: skip
+    fresh, resumed = (scheduler("asha", BOTH, 9, p) for p in ((), past))
+    assert isinstance(resumed, ParetoHalving)
+    behind = {"epoch": 3, "accuracy": 0.4, "params": 900.0}
+    assert fresh.on_trial_result(None, None, behind) == "CONTINUE"
+    assert resumed.on_trial_result(None, None, behind) == "STOP"
+    own = scheduler("asha", BOTH[:1], 9, past)
+    assert isinstance(own, Halving)
+    assert {len(recorded) for _, recorded in own._brackets[0]._rungs} == {3}
+    assert {v for _, recorded in own._brackets[0]._rungs for v in recorded.values()} == {0.5, 0.9}

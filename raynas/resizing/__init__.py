@@ -69,9 +69,11 @@ def elastic(
     Raises:
         UserError: the forward pass cannot be recorded, or nothing in it can be resized.
     """
+    if not isinstance(module, nn.Module):
+        raise UserError(f"expected a network (an instance, not its class); got {module!r}.")
     name, shape = type(module).__name__, _image_shape(example_input)
-    if not all(share > 0 for share in shares):
-        raise UserError(f"expected shares of channels above 0, such as 0.5; got {list(shares)}.")
+    if not isinstance(shares, Sequence) or not all(share > 0 for share in shares):
+        raise UserError(f"expected shares of channels above 0, such as (0.5, 1.0); got {shares}.")
     template, said = blueprint(module)
     with torch.device("meta"):
         model, images = initialised(copy.deepcopy(template)), torch.empty(2, *shape)
@@ -92,7 +94,7 @@ def elastic(
 
 
 def _image_shape(example: Tensor | Sequence[int]) -> Shape:
-    shape = tuple(example.shape) if isinstance(example, Tensor) else tuple(example)
+    shape = tuple(getattr(example, "shape", example if isinstance(example, Sequence) else ()))
     if len(shape) not in (3, 4) or not all(isinstance(n, int) and n > 0 for n in shape):
         raise UserError(
             f"expected images [N, C, H, W] or their shape as example_input; got {shape}."

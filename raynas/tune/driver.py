@@ -74,7 +74,7 @@ class TuneDriver:
         places = _slots(cpus, gpus)
         batches = evaluator.epochs == 1
         searcher = SessionSearcher(session, archive, trials, places, deadline, batches)
-        stops = rungs(evaluator.epochs) if settings["scheduler"] == "asha" else []
+        stops = rungs(evaluator.epochs) if settings["scheduler"] != "none" else []
         device = "cuda" if gpus else "cpu"
         timeout = settings["trial_timeout"]
         for module in FROM_FILES:  # they travel as a whole
@@ -91,7 +91,9 @@ class TuneDriver:
                 trainable,
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
-                    scheduler=scheduler(session.objectives, stops, evaluator.epochs),
+                    scheduler=scheduler(
+                        settings["scheduler"], session.objectives, evaluator.epochs, session.past
+                    ),
                     num_samples=-1,
                     max_concurrent_trials=2 * places,
                     reuse_actors=True,

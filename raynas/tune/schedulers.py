@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
-from raynas.objective import Objective, crowding, losses, ranks
+from raynas.objective import Metrics, Objective, crowding, losses, ranks
+from raynas.trial import Trial as Past
 
 REDUCTION = 3  # a third of the trials goes on at each rung
 MEMORY = 300  # trials that a rung remembers; more would cost time and compare with old times
@@ -23,13 +24,21 @@ def rungs(epochs: int) -> list[int]:
     return [epoch for epoch in (first, first * REDUCTION) if epoch < epochs]
 
 
-def scheduler(objectives: Sequence[Objective], stops: Sequence[int], epochs: int) -> TrialScheduler:
-    """Asynchronous successive halving at the epochs `stops`; none of them, no stopping."""
-    if not stops:
+def scheduler(
+    name: str, objectives: Sequence[Objective], epochs: int, past: Iterable[Past] = ()
+) -> TrialScheduler:
+    """The scheduler of this name; what cannot stop anything early trains all to the end.
+
+    Args:
+        past: trials of an earlier part of the search: those at a rung are compared with them.
+    """
+    stops = rungs(epochs)
+    if name == "none" or not stops:
         return InOrder()
     if len(objectives) > 1:
-        return ParetoHalving(objectives, stops)
+        return ParetoHalving(objectives, stops, past)
     return Halving(
+        past,
         time_attr="epoch",
         metric=objectives[0].name,
         mode=objectives[0].direction,
@@ -47,7 +56,15 @@ class InOrder(FIFOScheduler):  # type: ignore[misc]  # ray has no types here
 
 
 class Halving(AsyncHyperBandScheduler):  # type: ignore[misc]  # ray has no types here
-    """Tune's own ASHA."""
+    """Tune's own ASHA (Li et al. 2020, arXiv:1810.05934)."""
+
+    def __init__(self, past: Iterable[Past], **options: Any) -> None:
+        super().__init__(**options)
+        # One bracket: nothing is drawn. Tune keeps what reached its rungs in private.
+        for stop, recorded in self._brackets[0]._rungs:
+            for trial in past:
+                if reading := _reading(trial, stop, [options["metric"]]):
+                    recorded[f"past {trial.number}"] = self._metric_op * reading[options["metric"]]
 
     def choose_trial_to_run(self, controller: Any) -> Any:
         return _waiting(controller)
@@ -61,12 +78,17 @@ class ParetoHalving(InOrder):
     crowding distance (Deb et al. 2002): so the small and the accurate both survive.
     """
 
-    def __init__(self, objectives: Sequence[Objective], stops: Sequence[int]) -> None:
+    def __init__(
+        self, objectives: Sequence[Objective], stops: Sequence[int], past: Iterable[Past] = ()
+    ) -> None:
         super().__init__()
         self._objectives = objectives
-        self._reached: dict[int, deque[tuple[float, ...]]] = {
-            stop: deque(maxlen=MEMORY) for stop in stops
-        }
+        names = [o.name for o in objectives]
+        self._reached: dict[int, deque[tuple[float, ...]]] = {}
+        for stop in stops:
+            readings = (_reading(trial, stop, names) for trial in past)
+            points = (losses(objectives, reading) for reading in readings if reading)
+            self._reached[stop] = deque(points, maxlen=MEMORY)
 
     def on_trial_result(self, _controller: Any, _trial: Any, result: dict[str, Any]) -> str:
         reached = self._reached.get(result.get("epoch", 0))
@@ -79,6 +101,14 @@ class ParetoHalving(InOrder):
         place = int(np.flatnonzero(order == len(points) - 1)[0])
         goes_on = rank[-1] == 0 or place < math.ceil(len(points) / REDUCTION)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+
+def _reading(trial: Past, stop: int, names: Sequence[str]) -> Metrics | None:
+    """What a trial had reported at an epoch, its costs included; None if not all of `names`."""
+    if len(trial.curve) < stop:
+        return None
+    reading = {**trial.metrics, **trial.curve[stop - 1]}
+    return reading if all(name in reading for name in names) else None
 
 
 def _waiting(controller: Any) -> Any:
