@@ -268,5 +268,5 @@ def test_a_resumed_search_compares_with_what_came_before():
     assert resumed.on_trial_result(None, None, behind) == "STOP"
     own = scheduler("asha", BOTH[:1], 9, past)
     assert isinstance(own, Halving)
-    assert {len(recorded) for _, recorded in own._brackets[0]._rungs} == {3}
-    assert {v for _, recorded in own._brackets[0]._rungs for v in recorded.values()} == {0.5, 0.9}
+    kept = {stop: set(recorded.values()) for stop, recorded in own._brackets[0]._rungs}
+    assert {1: {0.5}, 3: {0.9}} == {stop: kept[stop] for stop in (1, 3)}
