@@ -47,17 +47,59 @@ class Row:
 
 
 STRATEGIES: dict[str, Row] = {
+    "bananas": Row(
+        "bananas:Bananas",
+        "few trials in large spaces; many at a time",
+        "some twenty trials before it is better than random",
+        "White et al. 2019, arXiv:1910.11858",
+    ),
+    "bohb": Row(
+        "bohb:BOHB",
+        "spaces with conditions and ordered sizes; with a scheduler of HyperBand's kind",
+        "nothing; ten trials before it is better than random",
+        "Falkner et al. 2018, arXiv:1807.01774",
+    ),
     "evolution": Row(
         "evolution:RegularizedEvolution",
         "a robust default for any space; finds good designs soon after its first population",
         "nothing; some ten trials before it is better than random",
         "Real et al. 2019, arXiv:1802.01548",
     ),
+    "generator": Row(
+        "generator:Generator",
+        "one trained model that answers for many budgets of parameters or FLOPs",
+        "torch; trials that report the cost; a hundred or more of them",
+        "Guo et al. 2022, arXiv:2210.07634",
+    ),
+    "local_search": Row(
+        "local_search:LocalSearch",
+        "small spaces and smooth ones; several objectives; nothing to tune",
+        "nothing; little noise, for it believes each comparison",
+        "White et al. 2020, arXiv:2005.02960",
+    ),
+    "nsga2": Row(
+        "nsga2:NSGA2",
+        "several objectives and constraints: an even front for little computing",
+        "nothing; some twenty trials before it is better than random",
+        "Deb et al. 2002, doi:10.1109/4235.996017",
+    ),
+    "predictor": Row(
+        "predictor:Predictor",
+        "the fewest trials: where each costs minutes or more; with several objectives, the front",
+        "some ten trials before it is better than random; tens of milliseconds per proposal",
+        "Ru et al. 2021, arXiv:2006.07556; Emmerich et al. 2006",
+    ),
     "random": Row(
         "random_search:RandomSearch",
         "unbiased archives, and the baseline that any other must beat",
         "nothing",
         "Bergstra & Bengio 2012; Li & Talwalkar 2019, arXiv:1902.07638",
+    ),
+    "reinforce": Row(
+        "reinforce:Reinforce",
+        "a policy that can be looked into: how probable each option is, and when that changed",
+        "torch; some twenty trials before it is better than random",
+        "Zoph & Le 2017, arXiv:1611.01578; Pham et al. 2018, arXiv:1802.03268",
     ),
 }
 

@@ -50,6 +50,10 @@ class Seen:
     def add(self, trial: Trial) -> None:
         self._numbers.setdefault(self.space.identity(trial.architecture), trial.number)
 
+    def number(self, architecture: Architecture) -> int | None:
+        """The first trial of this design's network; None if there was none."""
+        return self._numbers.get(self.space.identity(architecture))
+
     def first_new(
         self,
         draw: Callable[[], Architecture],

@@ -1,0 +1,155 @@
+"""Multi-objective evolution: NSGA-II (Deb et al. 2002), one trial at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from raynas.architecture import Architecture, changes
+from raynas.objective import Array, Constraint, Objective, crowding, ranks
+from raynas.space import Space
+from raynas.strategies.base import Seen
+from raynas.strategies.comparable import comparable_losses
+from raynas.strategies.standing import standings
+from raynas.trial import Proposal, Reason, Trial
+
+Ranks = np.ndarray[Any, np.dtype[np.int64]]
+MORE = 0.25  # the probability of each further edit of a mutation
+PATIENCE = 20  # children in a row that had been tried, after which one more edit is made of each
+
+
+@dataclass
+class NSGA2:
+    """Keeps what nothing dominates, spread out; children of two, chosen by binary tournaments.
+
+    Fitness is the non-dominated rank, then the room around a design (crowding distance). What
+    breaks a constraint ranks behind all that keep them, the further beyond the further behind
+    (constraint domination); designs that were refused before training count by what is known of
+    them. With one objective this is evolution that keeps the best. Trials that were stopped
+    early are compared at the epoch that they reached (`comparable_losses`).
+
+    Where we depart from the paper: every result takes part in selection as soon as it arrives
+    (steady state), so that no worker waits; the population is small, and grows with its front.
+
+    Attributes:
+        population: how many designs live.
+        front: how many may live if none of them dominates another.
+        start: how many results there must be before designs have parents.
+        crossover: the share of children with two parents.
+        mutation: the share of those that are mutated as well; all others always are.
+    """
+
+    space: Space
+    objectives: tuple[Objective, ...]
+    population: int = 20
+    front: int = 100
+    start: int = 20
+    crossover: float = 0.9
+    mutation: float = 1.0
+    constraints: tuple[Constraint, ...] = ()
+    _alive: list[Trial] = field(default_factory=list, init=False)
+    _rank: Ranks = field(init=False)
+    _room: Array = field(init=False)
+    _seen: Seen = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._rank, self._room = np.zeros(0, dtype=np.int64), np.zeros(0)
+        self._seen = Seen(self.space)
+
+    def ask(self, rng: np.random.Generator, pending: Sequence[Architecture]) -> Proposal:
+        if not self._alive or len(self._alive) + len(pending) < self.start:
+            note = f"drawn at random: fewer than {self.start} designs were tried"
+            return self._random(rng, pending, note)
+        parents: tuple[int, ...] = ()
+        draws = 0
+
+        def draw() -> Architecture:
+            nonlocal parents, draws
+            parents, child = self._child(rng, draws // PATIENCE)
+            draws += 1
+            return child
+
+        drawn, rejected = self._seen.first_new(draw, pending)
+        if drawn is None:
+            note = "drawn at random: a hundred children in a row had been tried"
+            return self._random(rng, pending, note)
+        trials = [self._alive[i] for i in parents]
+        told = " and ".join(f"trial {self._alive[i].number} ({self._place(i)})" for i in parents)
+        kind, verb = ("crossover", "combines") if len(parents) > 1 else ("mutation", "mutates")
+        changed = changes(trials[0].architecture, drawn)
+        reason = Reason(
+            kind,  # type: ignore[arg-type]  # one of two literals
+            f"{verb} {told}",
+            tuple(t.number for t in trials),
+            changed,
+        )
+        return Proposal(drawn, reason, rejected)
+
+    def tell(self, trial: Trial) -> None:
+        self._seen.add(trial)
+        if not trial.usable and trial.status != "infeasible":
+            return
+        self._alive.append(trial)
+        self._rank, self._room = _fitness(self._alive, self.objectives, self.constraints)
+        spread = int((self._room[self._rank == 0] > 0).sum())  # of equals, two count
+        most = min(max(self.population, spread), self.front)
+        if len(self._alive) > most:
+            kept = np.sort(np.lexsort((-self._room, self._rank))[:most])
+            self._alive = [self._alive[i] for i in kept]
+            self._rank, self._room = self._rank[kept], self._room[kept]
+
+    def _random(
+        self, rng: np.random.Generator, pending: Sequence[Architecture], note: str
+    ) -> Proposal:
+        drawn, rejected = self._seen.first_new(lambda: self.space.sample(rng), pending)
+        return Proposal(drawn or self._seen.any_new(pending), Reason("random", note), rejected)
+
+    def _child(self, rng: np.random.Generator, extra: int) -> tuple[tuple[int, ...], Architecture]:
+        """Places of the parents among those alive, and a child of theirs with extra edits."""
+        a, b = self._winner(rng), self._winner(rng)
+        child = self._alive[a].architecture
+        crossed = a != b and rng.random() < self.crossover
+        if crossed:
+            child = self.space.crossover(child, self._alive[b].architecture, rng)
+        if not crossed or rng.random() < self.mutation:
+            child = self.space.mutate(child, rng)
+            while rng.random() < MORE:
+                child = self.space.mutate(child, rng)
+        for _ in range(extra):
+            child = self.space.mutate(child, rng)
+        return ((a, b) if crossed else (a,)), child
+
+    def _winner(self, rng: np.random.Generator) -> int:
+        a, b = (int(i) for i in rng.integers(len(self._alive), size=2))
+        return min(a, b, key=lambda i: (self._rank[i], -self._room[i]))
+
+    def _place(self, i: int) -> str:
+        if not _allowed(self._alive[i], self.constraints):
+            return "breaks a constraint"
+        return f"front {self._rank[i]}"
+
+
+def _allowed(trial: Trial, constraints: Sequence[Constraint]) -> bool:
+    return trial.usable and all(c.holds(trial.metrics) for c in constraints)
+
+
+def _fitness(
+    trials: Sequence[Trial], objectives: Sequence[Objective], constraints: Sequence[Constraint]
+) -> tuple[Ranks, Array]:
+    """Rank (0 is best) and room of each trial, by constraint domination."""
+    allowed = np.array([_allowed(t, constraints) for t in trials])
+    rank, room = np.zeros(len(trials), dtype=np.int64), np.zeros(len(trials))
+    if allowed.any():
+        points = comparable_losses(
+            [t for t, a in zip(trials, allowed, strict=True) if a], objectives
+        )
+        rank[allowed], room[allowed] = ranks(points), crowding(points)
+    if not allowed.all():
+        broken = [t for t, a in zip(trials, allowed, strict=True) if not a]
+        places = standings(broken, objectives, constraints)
+        behind = np.unique(-places, return_inverse=True)[1].ravel()
+        rank[~allowed] = rank[allowed].max(initial=-1) + 1 + behind
+    return rank, room
