@@ -117,7 +117,7 @@ def _session(folder: Path, info: RunInfo, evaluator: Evaluator, archive: Any) ->
             info.space,
             info.objectives,
             info.constraints,
-            info.settings["trials"],
+            info.settings["trials"] if info.settings["seconds"] is None else None,
         ),
         info.objectives,
         archive,

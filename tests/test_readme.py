@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import search_spaces
+from raynas.strategies import STRATEGIES
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
@@ -20,9 +21,9 @@ def test_code_runs(tmp_path, monkeypatch):
         assert len(names["result"].front()) >= 1
 
 
-def test_every_space_is_named():
+def test_every_space_and_strategy_is_named():
     named = re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE)
-    assert sorted(named) == search_spaces.names()
+    assert sorted(named) == sorted([*search_spaces.names(), *STRATEGIES])
 
 
 def test_every_command_exists():

@@ -47,6 +47,12 @@ class Row:
 
 
 STRATEGIES: dict[str, Row] = {
+    "auto": Row(
+        "auto:Auto",
+        "whoever does not want to choose: it picks one of the others and says why",
+        "nothing",
+        "ours, by the figures in docs/benchmarks.md",
+    ),
     "bananas": Row(
         "bananas:Bananas",
         "few trials in large spaces; many at a time",
