@@ -1,6 +1,7 @@
 """Does a search that is killed at random moments lose or repeat a trial?
 
     python benchmarks/resume.py --kills 5
+    python benchmarks/resume.py --kills 1 -- --strategy reinforce --epochs 4
 
 `raynas search` is started and its driver killed with SIGKILL between 15 and 60 s later; when the
 processes of its local Ray have ended by themselves, or after `--wait` seconds (two agents of Ray
@@ -114,13 +115,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments and of the search")
     parser.add_argument("--wait", type=float, default=10, help="seconds for its Ray to end")
     parser.add_argument("--run", type=Path, help="a new folder to keep; default: a temporary one")
+    parser.add_argument("options", nargs="*", help="of the search, after --")
     a = parser.parse_args()
     header()
     rng = random.Random(a.seed)
     with tempfile.TemporaryDirectory(prefix="raynas-benchmark-") as folder:
         ledger = Ledger(a.run or Path(folder) / "run")
         run = str(ledger.run)
-        command = ["search", "--run", run, "--seed", str(a.seed), "--trials", "100000"]
+        command = ["search", "--run", run, "--seed", str(a.seed), "--trials", "100000", *a.options]
         print("\nkill   after s   before   after   lost   doubled   still there   first new s")
         for number in range(a.kills + 1):
             known, began = set(ledger.trials), time.time()

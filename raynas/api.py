@@ -26,6 +26,7 @@ from raynas.running import carry_on, start
 from raynas.session import Evaluator
 from raynas.space import Space
 from raynas.strategies import make
+from raynas.warm_start import gather
 
 if TYPE_CHECKING:
     from raynas.progress import Display
@@ -41,7 +42,7 @@ def search(
     problem: Problem | Mapping[str, Any] | None = None,
     *,
     space: str | Space | Callable[..., Any] = "layered",
-    strategy: str = "evolution",
+    strategy: str = "auto",
     scheduler: str = "asha",
     evaluator: Evaluator | Function | None = None,
     trials: int = 1000,
@@ -52,6 +53,7 @@ def search(
     learning_rate: float | None = None,
     search_training: bool = False,
     start_from: Sequence[str | Architecture] = (),
+    warm_start: Sequence[str | Path] | str | Path = (),
     explanation_level: str = "standard",
     seed: int = 0,
     run: str | Path | None = None,
@@ -74,7 +76,8 @@ def search(
             Space, your own network (a class or function that uses `raynas.choice`), or where that
             stands in a file: `my_space.py:Small`.
         strategy: a name from `raynas strategies`, with settings: `evolution:population=50`.
-        scheduler: `asha` stops designs that are behind; `none` trains each to the end.
+        scheduler: `asha`, `bohb` and `median` stop designs that are behind, under several
+            objectives those that others dominate; `none` trains each to the end.
         evaluator: instead of training: a function `architecture -> metrics`, or an Evaluator.
         trials: how many designs to evaluate at most.
         time_budget_hours: after this long no design is begun and running ones are stopped and
@@ -82,6 +85,8 @@ def search(
         epochs, batch_size, optimizer, learning_rate: see `raynas.training.Recipe`.
         search_training: whether optimizer, learning rate and weight decay are searched as well.
         start_from: designs to try first: names from `raynas spaces NAME --known`, or texts.
+        warm_start: folders of runs of the same space, on other data: their best designs are tried
+            first, and strategies that can learn from their trials do.
         explanation_level: brief, standard or detailed.
         seed: of the search, the data splits and every training. One process (`driver="local"`)
             repeats a search exactly; on a cluster results race, and later proposals with them.
@@ -99,7 +104,7 @@ def search(
     """
     problem = Problem.of(problem if problem is not None else {})
     start_from = [start_from] if isinstance(start_from, str) else start_from
-    _check(scheduler, ("asha", "none"), "scheduler")
+    _check(scheduler, ("asha", "bohb", "median", "none"), "scheduler")
     _check(explanation_level, LEVELS, "explanation level")
     _check(driver, ("tune", "local"), "driver")
     settings: dict[str, Any] = {
@@ -134,6 +139,8 @@ def search(
     make(strategy, found, problem.objectives)  # before anything is written
     for text in settings["start_from"]:
         start(found, text)
+    runs = [warm_start] if isinstance(warm_start, str | Path) else warm_start
+    earlier = gather(runs, found, problem.objectives)
     info = RunInfo(
         problem,
         found,
@@ -147,7 +154,8 @@ def search(
     )
     if folder.exists():
         raise exists(folder)
-    return carry_on(folder, info, judge, trials, settings["seconds"], address, display, new=True)
+    seconds = settings["seconds"]
+    return carry_on(folder, info, judge, trials, seconds, address, display, True, earlier)
 
 
 def resume(

@@ -54,6 +54,7 @@ def search(a: argparse.Namespace) -> int:
         learning_rate=a.learning_rate,
         search_training=a.search_training,
         start_from=a.start_from,
+        warm_start=a.warm_start,
         explanation_level=a.explanation,
         seed=a.seed,
         run=a.run,

@@ -136,3 +136,28 @@ def crowding(points: Array) -> Array:
             if width > 0:
                 room[order[1:-1]] += (values[2:] - values[:-2]) / width
     return room
+
+
+def contributions(points: Array, reference: Array) -> Array:
+    """The volume that each row of `[N, M]` losses, none dominating another, dominates alone."""
+    alone = np.empty(len(points))
+    for i, point in enumerate(points):
+        others = np.maximum(np.delete(points, i, axis=0), point)
+        alone[i] = np.prod(reference - point) - hypervolume(others, reference)
+    return alone
+
+
+def hypervolume(points: Array, reference: Array) -> float:
+    """What `[N, M]` losses dominate of the box below the reference point (Zitzler & Thiele 1998).
+
+    Exact, slice by slice: O(N log N) for two objectives, N times that for each further one.
+    """
+    points = points[(points < reference).all(axis=1)]
+    points = np.unique(points[pareto_front(points)], axis=0)
+    if not len(points):
+        return 0.0
+    steps = np.diff(np.append(points[:, 0], reference[0]))
+    if points.shape[1] == 2:
+        return float(steps @ (reference[1] - points[:, 1]))
+    slices = (hypervolume(points[: i + 1, 1:], reference[1:]) for i in range(len(points)))
+    return float(sum(s * v for s, v in zip(steps, slices, strict=True)))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raynas import tables
+from raynas import tables, warm_start
 from raynas.architecture import Architecture
 from raynas.archive import Archive
 from raynas.errors import UserError, unknown
@@ -22,7 +23,8 @@ from raynas.result import SearchResult
 from raynas.run import RunInfo, read
 from raynas.session import Context, Evaluator, Session, describe, run_local
 from raynas.space import Space
-from raynas.strategies import make
+from raynas.strategies import Strategy, make
+from raynas.trial import Proposal, Reason, Trial
 
 if TYPE_CHECKING:
     from raynas.progress import Display
@@ -37,8 +39,13 @@ def carry_on(
     address: str | None,
     display: Display | None,
     new: bool,
+    earlier: Sequence[Trial] = (),
 ) -> SearchResult:
-    """Runs a session over what the run holds already; explains it at the end, however it ends."""
+    """Runs a session over what the run holds already; explains it at the end, however it ends.
+
+    Args:
+        earlier: trials of other runs that a new one begins with.
+    """
     with ThreadPoolExecutor(1) as pool:  # the first count imports torch: meanwhile Ray starts
         design = info.space.sample(np.random.default_rng(0))
         counting = pool.submit(evaluator.costs, design)
@@ -49,13 +56,15 @@ def carry_on(
                 raise error
             if new:
                 info.write(folder)
+                if earlier:
+                    warm_start.write(folder, earlier, info.space)
             archive = driver.open(folder)
         except BaseException:
             driver.disconnect()
             raise
     ended, interrupted = "", False
     try:
-        session = _session(folder, info, evaluator, archive)
+        session = _session(folder, info, evaluator, archive, driver)
         deadline = np.inf if seconds is None else time.monotonic() + seconds
         showing: AbstractContextManager[Any] = nullcontext()
         if display is not None:
@@ -84,6 +93,10 @@ class _LocalDriver:
     def open(self, folder: Path) -> Archive:
         return Archive(folder)
 
+    def strategy(self, make: Callable[[], Strategy], name: str, archive: Archive) -> Strategy:
+        del name, archive  # any can be asked here
+        return make()
+
     def run(
         self,
         session: Session,
@@ -109,29 +122,37 @@ def _tune_driver(address: str | None) -> Any:
     return TuneDriver(address)
 
 
-def _session(folder: Path, info: RunInfo, evaluator: Evaluator, archive: Any) -> Session:
+def _session(
+    folder: Path, info: RunInfo, evaluator: Evaluator, archive: Any, driver: Any
+) -> Session:
+    earlier = warm_start.kept(folder)
+    name = info.settings["strategy"]
+    made = partial(
+        make,
+        name,
+        info.space,
+        info.objectives,
+        info.constraints,
+        info.settings["trials"] if info.settings["seconds"] is None else None,
+        earlier,
+    )
+    starts = [start(info.space, text) for text in info.settings["start_from"]]
     session = Session(
         info.space,
-        make(
-            info.settings["strategy"],
-            info.space,
-            info.objectives,
-            info.constraints,
-            info.settings["trials"] if info.settings["seconds"] is None else None,
-        ),
+        driver.strategy(made, name, archive),
         info.objectives,
         archive,
         evaluator.costs,
         info.constraints,
         info.settings["seed"],
-        starts=[start(info.space, text) for text in info.settings["start_from"]],
+        starts=[*starts, *warm_start.first(earlier, info.objectives)],
     )
     contents = read(folder, info.space)
     session.resume(tables.jobs_from(contents.proposals), tables.trials_from(contents.trials))
     return session
 
 
-def start(space: Space, text: str) -> tuple[Architecture, str]:
+def start(space: Space, text: str) -> Proposal:
     """A design to begin with: a published one by name, or any by its text.
 
     Where the space asks for the training too and the design does not say, it is the usual one.
@@ -146,4 +167,4 @@ def start(space: Space, text: str) -> tuple[Architecture, str]:
     else:
         raise unknown(f"known design of {space.name}", text, list(space.known))
     usual = {name: option for name, option in USUAL.items() if name in space.by_name}
-    return space.architecture({**usual, **options}), wanted
+    return Proposal(space.architecture({**usual, **options}), Reason("engineer", wanted))

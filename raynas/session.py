@@ -96,7 +96,7 @@ class Session:
     Attributes:
         costs: measures what constraints may speak about before a design is trained.
         observe: is shown every trial that the session learns from.
-        starts: designs to try before the strategy is asked, each with who wants it.
+        starts: what to try before the strategy is asked.
         past: the latest trials of an earlier part of this search, by which a scheduler judges.
         learned: how many trials of each status it has been told.
     """
@@ -109,7 +109,7 @@ class Session:
     constraints: tuple[Constraint, ...] = ()
     seed: int = 0
     observe: Callable[[Trial], None] | None = None
-    starts: Sequence[tuple[Architecture, str]] = ()
+    starts: Sequence[Proposal] = ()
     learned: dict[str, int] = field(default_factory=dict)
     past: deque[Trial] = field(default_factory=lambda: deque(maxlen=PAST))
     running: dict[int, Job] = field(default_factory=dict)
@@ -216,9 +216,9 @@ class Session:
 
     def _start(self) -> Proposal | None:
         """The first of `starts` that is not known yet."""
-        for architecture, wanted in self.starts:
-            if self.space.identity(architecture) not in self._known:
-                return Proposal(architecture, Reason("engineer", wanted))
+        for proposal in self.starts:
+            if self.space.identity(proposal.architecture) not in self._known:
+                return proposal
         return None
 
     def _number(self, proposal: Proposal, costs: Metrics) -> Job:

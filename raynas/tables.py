@@ -5,7 +5,8 @@ null where it is not active), per metric (`m.accuracy`) and per curve (`c.accura
 epoch), fidelity (epochs), purpose, seed, split, started_at, seconds, device, node, error.
 
 `proposals`: number, at, purpose, kind, note, parents, changed (decision, before, after), scores,
-costs, candidates (architecture, score, rejected_by), architecture, seed.
+chances (of a policy's options, per decision), costs, candidates (architecture, score,
+rejected_by), architecture, seed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from raynas.trial import Candidate, Job, Proposal, Reason, Trial
 
 _TIME = pa.timestamp("us", "UTC")
 _SCORES = pa.map_(pa.string(), pa.float64())
+_CHANCES = pa.map_(pa.string(), pa.list_(pa.float64()))
 _CHANGED = pa.list_(pa.struct([(n, pa.string()) for n in ("decision", "before", "after")]))
 _CANDIDATES = pa.list_(
     pa.struct(
@@ -39,6 +41,7 @@ PROPOSALS = pa.schema(
         ("parents", pa.list_(pa.int64())),
         ("changed", _CHANGED),
         ("scores", _SCORES),
+        ("chances", _CHANCES),
         ("costs", _SCORES),
         ("candidates", _CANDIDATES),
         ("architecture", pa.string()),
@@ -125,7 +128,12 @@ def jobs_from(table: pa.Table) -> Iterator[Job]:
                 (c["decision"], _parse(c["before"]), _parse(c["after"])) for c in row["changed"]
             )
             reason = Reason(
-                row["kind"], row["note"], tuple(row["parents"]), changed, dict(row["scores"])
+                row["kind"],
+                row["note"],
+                tuple(row["parents"]),
+                changed,
+                dict(row["scores"]),
+                {name: tuple(chances) for name, chances in row["chances"]},
             )
             candidates = tuple(Candidate(**c) for c in row["candidates"])
             yield Job(
@@ -171,6 +179,7 @@ def _proposal_row(job: Job) -> dict[str, Any]:
             for d, before, after in reason.changed
         ],
         "scores": dict(reason.scores),
+        "chances": {name: list(chances) for name, chances in reason.chances.items()},
         "costs": dict(job.costs),
         "candidates": [vars(c) for c in job.proposal.candidates],
         "architecture": str(job.architecture),

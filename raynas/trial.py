@@ -38,6 +38,8 @@ class Reason:
         changed: `(decision, option before, option after)` against the first parent; None where
             a decision was not active.
         scores: what the strategy believed, e.g. predicted mean and deviation.
+        chances: of a policy: decision -> probability of each of its options, in their order,
+            when this design was drawn (given the answers before it).
         note: one sentence for a person.
     """
 
@@ -46,6 +48,7 @@ class Reason:
     parents: tuple[int, ...] = ()
     changed: tuple[tuple[str, Option | None, Option | None], ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
+    chances: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @classmethod
     def child(cls, kind: Kind, note: str, parent: Trial, architecture: Architecture) -> Reason:
@@ -192,6 +195,7 @@ def job_from_dict(data: Mapping[str, Any]) -> Job:
         parents=tuple(data["reason"]["parents"]),
         changed=tuple((d, before, after) for d, before, after in data["reason"]["changed"]),
         scores=data["reason"]["scores"],
+        chances={name: tuple(row) for name, row in data["reason"]["chances"].items()},
     )
     candidates = tuple(Candidate(**c) for c in data["candidates"])
     proposal = Proposal(Architecture.parse(data["architecture"]), reason, candidates)

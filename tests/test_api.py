@@ -37,7 +37,7 @@ def test_a_search_leaves_a_run_that_can_be_read(tmp_path):
     assert again.trials.equals(result.trials)
     assert (tmp_path / "run/report.html").stat().st_size > 1000
     info = json.loads((tmp_path / "run/run.json").read_text())
-    assert info["settings"]["strategy"] == "evolution"
+    assert info["settings"]["strategy"] == "auto"
     assert {"raynas", "torch", "ray", "python"} <= set(info["versions"])
     assert len(result.claims) > 10
     assert "Trial" in result.get_architecture_report()
@@ -140,7 +140,7 @@ def test_a_space_that_is_used_up_ends_the_search(tmp_path):
     [
         ({"space": "layred"}, UserError, "space: expected one of .* Did you mean 'layered'"),
         ({"strategy": "evolutoin"}, UserError, "strategy: .* Did you mean 'evolution'"),
-        ({"scheduler": "asha2"}, UserError, "scheduler: expected one of asha, none"),
+        ({"scheduler": "asha2"}, UserError, "scheduler: expected one of asha, bohb, median, none"),
         ({"explanation_level": "long"}, UserError, "explanation level: expected one of brief"),
         ({"evaluator": None}, UserError, "says nothing of networks"),
         ({"problem": {"objectivs": []}}, UserError, "objectivs: not a field of a problem"),

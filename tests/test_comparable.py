@@ -1,9 +1,9 @@
-"""Losses of trials that were stopped early, next to those that were not."""
+"""Losses of trials that did not finish, next to those that did."""
 
 import numpy as np
 import pytest
 
-from raynas.objective import Objective
+from raynas.objective import Constraint, Objective
 from raynas.strategies.comparable import comparable_losses
 from raynas.trial import Trial
 from tests.spaces import CELL
@@ -37,6 +37,13 @@ def test_a_stopped_one_gets_the_final_loss_of_its_place():
     assert losses[3] == pytest.approx(-0.5)
     assert losses[3] > -0.5
     assert -0.9 < losses[2] < -0.5
+
+
+def test_what_broke_a_bound_is_behind_what_keeps_it():
+    refused = Trial(3, DESIGN, "infeasible", {"params": 9.0})
+    trials = [trial(0.3, 0.9), trial(0.1, 0.5), stopped(0.2), refused]
+    losses = comparable_losses(trials, ACCURACY, (Constraint("params", "max", 5.0),))[:, 0]
+    assert -0.9 < losses[2] < losses[3] <= -0.5
 
 
 def test_where_nothing_is_finished_places_count():

@@ -202,12 +202,65 @@ def test_a_trial_that_the_controller_did_not_propose_counts_as_drawn_uniformly()
     assert lesson.proposed == pytest.approx(-math.log(CELL.size))
 
 
-def test_option_probabilities_tell_what_was_learned():
+def test_the_chances_of_options_tell_what_was_learned():
     strategy = Reinforce(WIDE, ACCURACY)
-    searched(strategy, 120, lambda a: {"accuracy": width(a)})
-    table = strategy.policy.option_probabilities(np.random.default_rng(0))
-    assert all(sum(row.values()) == pytest.approx(1) for row in table.values())
-    assert np.mean([row[4] for row in table.values()]) > 0.4
+    first = strategy.ask(np.random.default_rng(0), []).reason.chances
+    assert first == {d.name: pytest.approx((0.25,) * 4) for d in WIDE.decisions}
+    searched(strategy, 60, lambda a: {"accuracy": width(a)})
+    asked = [strategy.ask(np.random.default_rng(i), []).reason for i in range(20)]
+    rows = [row for reason in asked for row in reason.chances.values()]
+    assert len(rows) > 6 * 10
+    assert all(sum(row) == pytest.approx(1) for row in rows)
+    assert np.mean([row[3] for row in rows]) > 0.4
+
+
+def test_chances_are_of_active_decisions_and_make_up_the_log_probability():
+    reason = (proposal := Reinforce(TREE, ACCURACY).ask(np.random.default_rng(0), [])).reason
+    chosen = proposal.architecture.options
+    assert set(reason.chances) == set(chosen)
+    ranks = {name: TREE.by_name[name].options.index(o) for name, o in chosen.items()}
+    total = sum(math.log(reason.chances[name][rank]) for name, rank in ranks.items())
+    assert total == pytest.approx(reason.scores["log_probability"])
+
+
+@pytest.mark.parametrize("make", [Reinforce, Generator])
+def test_a_dump_is_a_cache_of_the_replay(make):
+    trials = []
+
+    def told(strategy, start, stop):
+        for number in range(start, stop):
+            proposal = strategy.ask(np.random.default_rng((0, number)), [])
+            metrics = {"accuracy": width(proposal.architecture), "params": number + 1.0}
+            trials.append(
+                Trial(number, proposal.architecture, "finished", metrics, reason=proposal.reason)
+            )
+            strategy.tell(trials[-1])
+        return strategy
+
+    whole = told(make(WIDE, ACCURACY), 0, 60)
+    data = make(WIDE, ACCURACY)
+    for trial_ in trials[:50]:
+        data.tell(trial_)
+    again = make(WIDE, ACCURACY)
+    again.restore(data.policy.dump(), {t.number: t for t in trials})
+    assert again.policy.told == list(range(50))
+    for trial_ in trials[50:]:
+        again.tell(trial_)
+    asked = [s.ask(np.random.default_rng(9), []) for s in (whole, again)]
+    assert asked[0] == asked[1]
+
+
+@pytest.mark.parametrize("make", [Reinforce, Generator])
+def test_earlier_searches_teach_before_the_first_trial(make):
+    rng = np.random.default_rng(0)
+    designs = [WIDE.sample(rng) for _ in range(80)]
+    earlier = tuple(trial(i, a, width(a)) for i, a in enumerate(designs))
+    drawn = {}
+    for name, known in (("none", ()), ("some", earlier)):
+        strategy = make(WIDE, ACCURACY, earlier=known)
+        asked = [strategy.ask(np.random.default_rng(i), []) for i in range(20)]
+        drawn[name] = np.mean([width(p.architecture) for p in asked])
+    assert drawn["some"] > drawn["none"] + 2
 
 
 def test_rewards_within_a_budget():

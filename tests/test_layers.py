@@ -41,6 +41,7 @@ LAYER = {  # a file or folder of raynas/ -> its layer; a new file fails until so
     "explanation": 1,
     "run": 1,
     "tables": 1,
+    "warm_start": 1,
     "attention": 2,
     "blocks": 2,
     "cells": 2,

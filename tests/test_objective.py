@@ -1,8 +1,19 @@
+import itertools
+
 import numpy as np
 import pytest
 
 from raynas.errors import UserError
-from raynas.objective import Constraint, Objective, crowding, losses, pareto_front, ranks
+from raynas.objective import (
+    Constraint,
+    Objective,
+    contributions,
+    crowding,
+    hypervolume,
+    losses,
+    pareto_front,
+    ranks,
+)
 
 
 def brute_force(points):
@@ -56,3 +67,22 @@ def test_constraints_hold_what_is_not_known_yet():
 def test_objectives_that_say_nothing(text):
     with pytest.raises(UserError, match="expected an objective such as accuracy:max"):
         Objective.parse(text)
+
+
+def test_hypervolume_by_hand():
+    points = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [5.0, -9.0]])
+    assert hypervolume(points, np.array([2.0, 2.0])) == 3.0
+    assert hypervolume(points[:0], np.array([2.0, 2.0])) == 0.0
+    assert contributions(points[:2], np.array([2.0, 2.0])).tolist() == [1.0, 1.0]
+    assert contributions(points[[0, 0]], np.array([2.0, 2.0])).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("objectives", [2, 3, 4])
+@pytest.mark.parametrize("seed", range(5))
+def test_hypervolume_is_that_of_the_boxes(seed, objectives):
+    points = np.random.default_rng(seed).random((6, objectives))
+    expected = 0.0
+    for size in range(1, 7):  # inclusion and exclusion
+        for some in itertools.combinations(points, size):
+            expected -= (-1) ** size * np.prod(1 - np.max(some, axis=0))
+    assert hypervolume(points, np.ones(objectives)) == pytest.approx(expected)

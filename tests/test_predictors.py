@@ -11,15 +11,16 @@ from raynas.strategies.acquisition import (
     Scale,
     expected_improvement,
     expected_volume,
-    finished_losses,
-    normal_scores,
 )
 from raynas.strategies.bananas import Bananas, ensemble
-from raynas.strategies.candidates import representative
+from raynas.strategies.base import Seen
+from raynas.strategies.candidates import beginning
+from raynas.strategies.earlier import Informed
 from raynas.strategies.features import Features, paths
-from raynas.strategies.gaussian import fitted
+from raynas.strategies.gaussian import between, fitted
 from raynas.strategies.predictor import Predictor
 from raynas.strategies.random_search import RandomSearch
+from raynas.strategies.standing import normal_scores, representative
 from raynas.trial import Trial
 from search_spaces import layered, nasbench201
 from tests.spaces import CELL, TREE, score
@@ -88,10 +89,11 @@ def test_a_gaussian_process_meets_what_it_was_told_and_doubts_the_rest():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 3)) / 3
     y = np.sin(3 * x[:, 0]) + x[:, 1]
-    process = fitted(x, y, (slice(0, 2), slice(2, 3)))
-    mean, deviation = process.predict(process.project(x))
+    blocks = (slice(0, 2), slice(2, 3))
+    process = fitted(between(x, x, blocks), y)
+    mean, deviation = process.predict(process.project(between(x, x, blocks)))
     assert np.abs(mean - y).max() < 0.1
-    far = process.predict(process.project(x + 10))[1]
+    far = process.predict(process.project(between(x, x + 10, blocks)))[1]
     assert far.min() > 3 * deviation.max()
 
 
@@ -121,7 +123,8 @@ def test_expected_volume_prefers_the_gap_in_the_front():
         points,
         points.max(axis=0),
         scales,
-        np.random.default_rng(0),
+        wide=False,
+        rng=np.random.default_rng(0),
     )
     assert gain[0] > 10 * gain[2] > 0
     assert gain[1] == pytest.approx(0, abs=1e-9)
@@ -137,18 +140,6 @@ def test_normal_scores_share_places():
     assert normal_scores(np.array([0.5, 1.0, 0.0, 0.5])) == pytest.approx(
         [0.0, 1.150349, -1.150349, 0.0], abs=1e-6
     )
-
-
-def test_a_stopped_trial_is_not_told_as_a_final_score():
-    def at(number, finals, stopped):
-        curve = tuple({"accuracy": a} for a in finals)
-        status = "stopped_early" if stopped else "finished"
-        return Trial(number, CELL.sample(np.random.default_rng(number)), status, curve[-1],
-                     len(curve), curve)  # fmt: skip
-
-    trials = [at(0, (0.1, 0.8), False), at(1, (0.3, 0.9), False), at(2, (0.2,), True)]
-    columns = finished_losses(trials, ONE, ())
-    assert -0.9 <= columns[2, 0] <= -0.8
 
 
 def test_the_best_trials_are_always_learned_from():
@@ -224,3 +215,93 @@ def test_two_objectives_are_searched_as_a_front():
     best = {t.metrics["accuracy"]: t.metrics["params"] for t in reversed(trials)}
     assert set(best) == {0.0, 1 / 3, 2 / 3, 1.0}
     assert min(t.metrics["params"] for t in trials if t.metrics["accuracy"] == 1.0) == 316.0
+
+
+def test_windows_are_as_long_as_they_should_be():
+    starts = [beginning(count, 1 / 20, 10) for count in range(5000)]
+    assert all(start <= count for count, start in enumerate(starts))
+    lengths = np.diff(np.flatnonzero(np.diff(starts)))
+    assert lengths.max() <= 5000 / 20
+    assert len(lengths) < 120  # each new window is a new fit
+    assert starts[15] == 10
+
+
+def test_going_through_a_space_goes_on_where_it_was():
+    seen, order = Seen(TREE), list(TREE.enumerate())
+    for number in (0, 1, 3):
+        seen.add(Trial(number, order[number], "finished"))
+    assert seen.any_new([]) == order[2]
+    assert seen.any_new([order[2]]) == order[4]
+    assert seen.any_new([]) == order[2]
+    seen.add(Trial(4, order[2], "finished"))
+    assert seen.any_new([]) == order[4]
+
+
+def known(space, evaluate, count=60, split="other"):
+    """Trials of random designs on other data, numbered as another search may have."""
+    rng = np.random.default_rng(5)
+    designs = {str(a): a for a in (space.sample(rng) for _ in range(count))}.values()
+    return tuple(
+        Trial(n, a, "finished", evaluate(a), 1, split=split) for n, a in enumerate(designs)
+    )
+
+
+def test_each_earlier_search_is_judged_by_its_own_values():
+    space, evaluate = nasbench201.SPACE, made_up(nasbench201.SPACE)
+
+    def larger(design):
+        return {"accuracy": 10 + 3 * evaluate(design)["accuracy"]}
+
+    designs = [space.sample(np.random.default_rng(n)) for n in range(30)]
+    worth = [evaluate(a)["accuracy"] for a in designs]
+    both = (*known(space, evaluate, split="a")[::2], *known(space, larger, split="b")[1::2])
+    promises = Informed(Features(space), ONE, both).promises(designs, np.random.default_rng(0))
+    assert np.corrcoef(promises, worth)[0, 1] > 0.6
+
+
+def test_what_earlier_trials_do_not_say_adds_no_feature():
+    space = CELL
+    plain, trials = Features(space), known(space, lambda a: {"accuracy": score(a)["accuracy"]})
+    design = space.sample(np.random.default_rng(0))
+    for objectives, more in ((ONE, 1), (TWO, 1), ((TWO[1],), 0)):
+        informed = Informed(plain, objectives, trials)
+        assert len(informed.blocks) == len(plain.blocks) + more
+        assert informed([design]).shape[1] == plain([design]).shape[1] + more
+
+
+@BOTH
+def test_earlier_trials_help_but_are_not_taken_for_its_own(make):
+    evaluate = made_up(nasbench201.SPACE)
+    trials = known(nasbench201.SPACE, evaluate, 200)
+    best = []
+    for earlier in ((), trials):
+        strategy = make(nasbench201.SPACE, ONE, earlier=earlier)
+        found = search(strategy, evaluate, 12)
+        best.append(np.mean([t.metrics["accuracy"] for t in found]))
+        assert strategy._told.trials == found
+    assert best[1] > best[0]
+
+
+@BOTH
+def test_misleading_earlier_trials_are_overruled(make):
+    evaluate = made_up(nasbench201.SPACE)
+    trials = known(nasbench201.SPACE, lambda a: {"accuracy": -evaluate(a)["accuracy"]}, 200)
+    found = search(make(nasbench201.SPACE, ONE, earlier=trials), evaluate, 60)
+    values = [t.metrics["accuracy"] for t in found]
+    assert np.mean(values[-20:]) > np.mean(values[:8]) + 0.1
+
+
+def test_until_something_is_finished_places_are_learned():
+    strategy = Predictor(CELL, TWO)
+    for number in range(60):
+        proposal = strategy.ask(np.random.default_rng(number), [])
+        status = "stopped_early" if number < 41 else "finished"
+        metrics = score(proposal.architecture)
+        strategy.tell(Trial(number, proposal.architecture, status, metrics, 1, (metrics,)))
+        if number in (39, 40, 41, 42):
+            resumed = Predictor(CELL, TWO)
+            for trial in strategy._told.trials:
+                resumed.tell(trial)
+            assert resumed.ask(np.random.default_rng(1), []) == strategy.ask(
+                np.random.default_rng(1), []
+            )

@@ -212,10 +212,12 @@ def test_a_space_of_which_nothing_can_be_built_is_given_up():
 
 
 def test_a_search_begins_where_it_is_told_to():
-    wanted = [(CELL.sample(np.random.default_rng(s)), f"start {s}") for s in (5, 6)]
+    wanted = [
+        Proposal(CELL.sample(np.random.default_rng(s)), Reason("engineer", f"start {s}"))
+        for s in (5, 6)
+    ]
     session = make_session()
     session.starts = [*wanted, wanted[0]]
     jobs = [session.ask() for _ in range(3)]
-    assert [j.architecture for j in jobs[:2]] == [a for a, _ in wanted]
-    assert jobs[0].proposal.reason == Reason("engineer", "start 5")
+    assert [j.proposal for j in jobs[:2]] == wanted
     assert jobs[2].proposal.reason.kind == "random"

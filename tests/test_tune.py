@@ -12,12 +12,10 @@ import pytest
 
 import raynas
 from raynas.objective import Objective
-from raynas.trial import Trial
-from tests.spaces import CELL, score
+from tests.spaces import CELL, TREE, score
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
-BOTH = (Objective.parse("accuracy:max"), Objective.parse("params:min"))
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +150,47 @@ def test_the_archive_actor_may_die(cluster, tmp_path):
     archive.close()
 
 
+def test_the_controller_is_an_actor_that_may_die(cluster, tmp_path):
+    from functools import partial
+
+    from raynas.strategies import make
+    from raynas.tune import archive_actor
+    from raynas.tune.controller_actor import DUMP, RemoteStrategy
+
+    result = search(tmp_path, strategy="reinforce", trials=60)
+    assert len(result.trials) == 60
+    drawn = result.proposals[result.proposals["kind"] == "policy"]
+    assert len(drawn) > 30
+    chances = dict(drawn["chances"].iloc[-1])
+    assert set(chances) == {d.name for d in CELL.decisions}
+    assert (tmp_path / "run" / DUMP).exists()
+
+    archive = archive_actor.start(tmp_path / "run")
+    both = (Objective.parse("accuracy:max"), Objective.parse("params:min"))
+    started = partial(make, "reinforce", CELL, both)
+    strategy = RemoteStrategy.start(started, archive)
+    before = strategy.ask(np.random.default_rng(5), [])
+    cluster.kill(strategy.actor, no_restart=False)
+    assert strategy.ask(np.random.default_rng(5), []) == before  # replayed
+    (tmp_path / "run" / DUMP).write_bytes(b"torn")
+    again = RemoteStrategy.start(started, archive)
+    assert again.ask(np.random.default_rng(5), []).architecture is not None
+    archive.close()
+
+
+def test_a_controller_on_its_own_says_when_the_space_is_exhausted(cluster, tmp_path):
+    result = raynas.search(
+        {"objectives": ["accuracy"]},
+        space=TREE,
+        evaluator=lambda a: {"accuracy": 0.5},
+        strategy="reinforce",
+        trials=100,
+        run=tmp_path / "run",
+    )
+    assert len(result.trials) == TREE.size
+    assert "all designs of the space 'tree' have been tried" in result.ended_because
+
+
 def test_a_run_that_somebody_writes_is_left_alone(cluster, tmp_path, monkeypatch):
     from raynas.archive import Archive
 
@@ -197,7 +236,8 @@ def test_an_address_that_nobody_answers():
 SCRIPT = """
 import sys, time
 import raynas
-from tests.spaces import CELL, score
+from raynas.objective import Objective
+from tests.spaces import CELL, TREE, score
 
 def evaluate(architecture):
     time.sleep(0.3)
@@ -233,40 +273,3 @@ def test_a_killed_search_resumes_with_nothing_lost_or_doubled(tmp_path):
     kept = after.trials.set_index("number").loc[before.index]
     assert kept["started_at"].equals(before["started_at"])  # read back, not run again
     assert after.trials["architecture"].is_unique
-
-
-def test_halving_keeps_the_front_and_the_lonely():
-    from raynas.tune.schedulers import ParetoHalving, rungs
-
-    assert rungs(12) == [2, 6]
-    assert rungs(9) == [1, 3]
-    assert rungs(1) == []
-    halving = ParetoHalving(BOTH, [2])
-
-    def told(accuracy, params, epoch=2):
-        result = {"epoch": epoch, "accuracy": accuracy, "params": params}
-        return halving.on_trial_result(None, None, result)
-
-    assert told(0.9, 100) == "CONTINUE"  # the first of a rung always goes on
-    assert told(0.8, 200) == "STOP"  # dominated
-    assert told(0.7, 300) == "STOP"
-    assert told(0.2, 10) == "CONTINUE"  # small: on the front
-    assert told(0.1, 400, epoch=1) == "CONTINUE"  # no rung
-    assert told(0.1, 400) == "STOP"
-
-
-def test_a_resumed_search_compares_with_what_came_before():
-    from raynas.tune.schedulers import Halving, ParetoHalving, scheduler
-
-    curve = tuple({"accuracy": a} for a in (0.5, 0.8, 0.9))
-    past = [Trial(i, CELL.sample(np.random.default_rng(i)), "finished", {"params": 100.0 + i},
-                  curve=curve) for i in range(3)]  # fmt: skip
-    fresh, resumed = (scheduler("asha", BOTH, 9, p) for p in ((), past))
-    assert isinstance(resumed, ParetoHalving)
-    behind = {"epoch": 3, "accuracy": 0.4, "params": 900.0}
-    assert fresh.on_trial_result(None, None, behind) == "CONTINUE"
-    assert resumed.on_trial_result(None, None, behind) == "STOP"
-    own = scheduler("asha", BOTH[:1], 9, past)
-    assert isinstance(own, Halving)
-    kept = {stop: set(recorded.values()) for stop, recorded in own._brackets[0]._rungs}
-    assert {1: {0.5}, 3: {0.9}} == {stop: kept[stop] for stop in (1, 3)}

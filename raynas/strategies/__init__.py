@@ -12,10 +12,17 @@ from raynas.named import settings_in
 from raynas.objective import Constraint, Objective
 from raynas.space import Space
 from raynas.strategies.base import SpaceExhausted, Strategy
+from raynas.trial import Trial
 
 __all__ = ["STRATEGIES", "Row", "SpaceExhausted", "Strategy", "make"]
 
-GIVEN = ("space", "objectives", "constraints", "trials")  # what a search tells a strategy
+GIVEN = (
+    "space",
+    "objectives",
+    "constraints",
+    "trials",
+    "earlier",
+)  # what a search tells a strategy
 
 
 @dataclass(frozen=True)
@@ -25,12 +32,14 @@ class Row:
     Attributes:
         path: `module:Class` within this package; imported when it is used, for some are heavy.
         good_for, needs, reference: what a person reads before choosing.
+        controller: whether it trains a policy, which on a cluster is an actor of its own.
     """
 
     path: str
     good_for: str
     needs: str
     reference: str
+    controller: bool = False
 
     def load(self) -> Any:
         """The class: a dataclass whose first fields are the space and the objectives."""
@@ -76,6 +85,7 @@ STRATEGIES: dict[str, Row] = {
         "one trained model that answers for many budgets of parameters or FLOPs",
         "torch; trials that report the cost; a hundred or more of them",
         "Guo et al. 2022, arXiv:2210.07634",
+        controller=True,
     ),
     "local_search": Row(
         "local_search:LocalSearch",
@@ -106,6 +116,7 @@ STRATEGIES: dict[str, Row] = {
         "a policy that can be looked into: how probable each option is, and when that changed",
         "torch; some twenty trials before it is better than random",
         "Zoph & Le 2017, arXiv:1611.01578; Pham et al. 2018, arXiv:1802.03268",
+        controller=True,
     ),
 }
 
@@ -116,11 +127,13 @@ def make(
     objectives: tuple[Objective, ...],
     constraints: tuple[Constraint, ...] = (),
     trials: int | None = None,
+    earlier: tuple[Trial, ...] = (),
 ) -> Strategy:
     """A strategy by its name, with settings by option: `evolution:population=50,tournament=5`.
 
     Args:
         trials: how many the search may make, as far as that is known.
+        earlier: trials of searches of the same space on other data, which may guide this one.
 
     Raises:
         UserError: there is none of this name, or it has no such setting.
@@ -130,7 +143,7 @@ def make(
         raise unknown("strategy", name, sorted(STRATEGIES))
     row = STRATEGIES[name]
     strategy = row.load()
-    given = {"constraints": constraints, "trials": trials}
+    given = {"constraints": constraints, "trials": trials, "earlier": earlier}
     wanted = {f.name for f in fields(strategy) if f.init}
     told = {key: value for key, value in given.items() if key in wanted}
     made: Strategy = strategy(

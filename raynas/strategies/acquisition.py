@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr
 
-from raynas.objective import Array, Constraint, Mask, Objective, losses, pareto_front
-from raynas.strategies.gaussian import GaussianProcess
-from raynas.strategies.standing import standings
-from raynas.trial import Trial
+from raynas.objective import Array, Mask, pareto_front
+from raynas.strategies.gaussian import Distances, GaussianProcess
 
 POINTS = 8192  # of the box, by which volume is estimated
 COARSE, FINE = 64, 1024  # of them that are not dominated: for all designs, for the best
@@ -31,20 +29,13 @@ class Scale:
     @classmethod
     def of(cls, column: Array) -> Scale:
         best, worst = float(column.min()), float(column.max())
-        middle = float(np.median(column))
-        unit = middle - best if middle > best else worst - best
-        return cls(best, unit if unit > 0 else 1.0)
+        least = max(1e-12 * abs(best), 1e-300)  # below, numbers differ by rounding
+        units = (float(np.median(column)) - best, worst - best)
+        return cls(best, next((unit for unit in units if unit > least), 1.0))
 
     def __call__(self, loss: Array) -> Array:
         gap = (loss - self.best) / self.unit
         return -np.where(gap > 0, np.log1p(np.maximum(gap, 0.0)), gap)
-
-
-def normal_scores(places: Array) -> Array:
-    """Places (larger is better) as quantiles of the normal distribution; equals share one."""
-    _, group, sizes = np.unique(places, return_inverse=True, return_counts=True)
-    middle = np.cumsum(sizes) - sizes / 2
-    return np.asarray(ndtri(middle / len(places))[group])
 
 
 def expected_improvement(mean: Array, deviation: Array, best: float) -> Array:
@@ -61,15 +52,17 @@ def expected_volume(
     points: Array,
     worst: Array,
     scales: Sequence[Scale],
+    wide: bool,
     rng: np.random.Generator,
 ) -> Array:
     """How much of the box each design is expected to dominate that nothing dominates yet.
 
-    The box reaches from beyond the front's best losses to the reference point. In half of the
-    calls it is narrow, up to the front's worst losses and a tenth, so that the front becomes
-    dense; in the others it is wide, as far beyond the worst of all trials as those are from the
-    best, so that the front becomes long. That a design dominates a point of the box is the
-    product, over objectives, of the probabilities that it is better there; points are random.
+    The box reaches from beyond the front's best losses to the reference point. It is narrow, up
+    to the front's worst losses and a tenth, so that the front becomes dense; or wide, as far
+    beyond the worst of all trials as those are from the best, so that it becomes long. That a
+    design dominates a point of the box is the product, over objectives, of the probabilities
+    that it is better there; points are random. All designs are looked at coarsely, the best of
+    them finely; no other is told to be worth more than these.
 
     Args:
         mean, deviation: predicted values `[M, N]`.
@@ -77,69 +70,73 @@ def expected_volume(
         points: losses so far `[T, M]`, those on the front at least.
         worst: losses of any trial `[M]`.
         scales: from losses to values, per objective.
+        wide: the box.
     """
     front = np.unique(points[pareto_front(points)], axis=0)
     low, high = front.min(axis=0), front.max(axis=0)
     width = np.where(high > low, high - low, np.maximum(worst - low, 0.0))
     width = np.where(width > 0, width, np.maximum(np.abs(low), 1e-9))
     low, high = low - BEYOND * width, low + (1 + REFERENCE) * width
-    if rng.random() < 0.5:
+    if wide:
         low, high = low - WIDE * width, np.maximum(high, worst + (worst - low))
     box = low + (high - low) * rng.random((POINTS, len(low)))
     dominated = np.zeros(POINTS, dtype=bool)
+    columns = np.ascontiguousarray(box.T)
     for point in front:
-        dominated |= (point <= box).all(axis=1)
+        dominated |= np.logical_and.reduce([p <= c for p, c in zip(point, columns, strict=True)])
     box = box[~dominated][:FINE]
     value = np.array([scale(column) for scale, column in zip(scales, box.T, strict=True)])
-    gain = np.where(free, _dominating(mean, deviation, value[:, :COARSE]), -np.inf)
+    rough = _dominating(mean, deviation, value[:, :COARSE], _roughly)
+    gain = np.where(free, rough, -np.inf)
     near = np.argsort(-gain, kind="stable")[:NEAR]
-    near = near[np.isfinite(gain[near])]
-    total = np.where(np.isfinite(gain), 0.0, -np.inf)
-    total[near] = _dominating(mean[:, near], deviation[:, near], value)
-    return np.asarray(total * (1.0 - dominated.mean()))
+    near = near[free[near]]
+    fine = _dominating(mean[:, near], deviation[:, near], value, ndtr)
+    gain = np.minimum(gain, fine.min(initial=np.inf))
+    gain[near] = fine
+    return np.asarray(gain * (1.0 - dominated.mean()))
 
 
-def _dominating(mean: Array, deviation: Array, value: Array) -> Array:
-    """The share of the points `[M, P]` that each of the designs `[M, N]` may dominate."""
+def _dominating(
+    mean: Array, deviation: Array, value: Array, below: Callable[[Array], Array]
+) -> Array:
+    """The share of the points `[M, P]` that each of the designs `[M, N]` may dominate.
+
+    Args:
+        below: the distribution function of the standard normal distribution.
+    """
     chance = np.ones((mean.shape[1], value.shape[1]))
     for m, d, v in zip(mean, deviation, value, strict=True):
-        chance *= ndtr((m[:, None] - v) / d[:, None])
+        chance *= below((m[:, None] - v) / d[:, None])
     return np.asarray(chance.mean(axis=1))
 
 
-def conditioned(
-    process: GaussianProcess, features: Array, projected: Array, deviation: Array, running: Array
-) -> Array:
-    """Deviations of designs `[N, D]` once the running ones `[R, D]` have met their means."""
-    known = process.project(running)
-    noise = (np.exp(process.theta[-1]) + 1e-6) * np.eye(len(running))
-    among = process.kernel(running, running) - known.T @ known + noise
-    across = process.kernel(features, running) - projected.T @ known
-    lower = np.linalg.inv(np.linalg.cholesky(among))
-    less = deviation**2 - process.scale * ((across @ lower.T) ** 2).sum(axis=1)
-    return np.asarray(np.sqrt(np.maximum(less, 1e-6 * process.scale)))
+def _roughly(z: Array) -> Array:
+    """The normal distribution function to 2e-4, in a tenth of the time of the exact one.
 
-
-def finished_losses(
-    trials: Sequence[Trial], objectives: Sequence[Objective], constraints: Sequence[Constraint]
-) -> Array | None:
-    """Losses `[N, M]` of trials; what did not finish has the finished losses of its own place.
-
-    None if nothing has readings.
+    A logistic curve (Bowling et al. 2009, doi:10.3926/jiem.2009.v2n1.p114-127).
     """
-    usable = [t.usable for t in trials]
-    whole = [t.status == "finished" for t in trials]
-    source = np.flatnonzero(whole if any(whole) else usable).tolist()
-    if not source:
-        return None
-    columns = []
-    for objective in objectives:
-        own = np.array([losses([objective], trials[i].metrics)[0] for i in source])
-        column = np.full(len(trials), np.nan)
-        column[source] = own
-        rest = np.flatnonzero(np.isnan(column))
-        if len(rest):
-            places = standings(trials, (objective,), constraints)
-            column[rest] = np.quantile(own, 1 - np.clip(places[rest], 0, 1))
-        columns.append(column)
-    return np.array(columns).T
+    z = np.clip(z, -8.0, 8.0).astype(np.float32)
+    return np.asarray(1 / (1 + np.exp(z * (-1.5976 - 0.07056 * z * z))))
+
+
+def conditioned(
+    process: GaussianProcess,
+    projected: Array,
+    deviation: Array,
+    known: Distances,
+    across: Distances,
+    among: Distances,
+) -> Array:
+    """Deviations of designs `[N]` once the running ones `[R]` have met their means.
+
+    Args:
+        known, across, among: distances of the running designs from what the process knows, from
+            the designs `[N, R]` and among each other.
+    """
+    running = process.project(known)
+    noise = (np.exp(process.theta[-1]) + 1e-6) * np.eye(running.shape[1])
+    own = process.kernel(among) - running.T @ running + noise
+    left = process.kernel(across) - projected.T @ running
+    lower = np.linalg.inv(np.linalg.cholesky(own))
+    less = deviation**2 - process.scale * ((left @ lower.T) ** 2).sum(axis=1)
+    return np.asarray(np.sqrt(np.maximum(less, 1e-6 * process.scale)))

@@ -26,12 +26,14 @@ class Auto:
 
     Attributes:
         trials: how many there may be; None if only the time is limited.
+        earlier: trials of searches on other data, for whatever is picked.
     """
 
     space: Space
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...] = ()
     trials: int | None = None
+    earlier: tuple[Trial, ...] = ()
     _choice: str = field(init=False)
     _strategy: Strategy = field(init=False)
 
@@ -40,7 +42,9 @@ class Auto:
 
         name, why = self._chosen()
         self._choice = f"auto takes {name}, for {why}"
-        self._strategy = make(name, self.space, self.objectives, self.constraints, self.trials)
+        self._strategy = make(
+            name, self.space, self.objectives, self.constraints, self.trials, self.earlier
+        )
 
     def ask(self, rng: np.random.Generator, pending: Sequence[Architecture]) -> Proposal:
         proposal = self._strategy.ask(rng, pending)

@@ -19,10 +19,9 @@ import numpy as np
 from raynas.architecture import Architecture
 from raynas.objective import Array, Constraint, Objective
 from raynas.space import Space
-from raynas.strategies.acquisition import normal_scores
-from raynas.strategies.base import Seen
-from raynas.strategies.candidates import Pool, Told, chosen, representative
-from raynas.trial import Proposal, Reason, Trial
+from raynas.strategies.candidates import Pool, Told, beginning, chosen
+from raynas.strategies.standing import normal_scores, representative
+from raynas.trial import Proposal, Trial
 
 CHILDREN, STRANGERS = 200, 50  # candidates per round
 MOST = 300  # trials that the networks learn from
@@ -57,8 +56,10 @@ class Bananas:
     Attributes:
         initial: how many designs are drawn at random first (10 in the paper).
         networks: in the ensemble (5 in the paper).
-        batch: how many trials there are from one fit to the next (10 in the paper); 5 % of all
-            trials once that is more.
+        batch: how many trials there are from one fit to the next (10 in the paper); up to 5 % of
+            all trials once that is more.
+        earlier: trials of searches of the same space on other data (see `Informed`); they also
+            choose the first designs among random ones.
     """
 
     space: Space
@@ -67,38 +68,30 @@ class Bananas:
     initial: int = 10
     networks: int = 5
     batch: int = 10
+    earlier: tuple[Trial, ...] = ()
     _told: Told = field(init=False)
-    _seen: Seen = field(init=False)
     _round: Round | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self._told = Told(self.space, self.objectives, self.constraints)
-        self._seen = Seen(self.space)
+        self._told = Told(self.space, self.objectives, self.constraints, self.earlier)
 
     def tell(self, trial: Trial) -> None:
-        self._seen.add(trial)
         self._told.add(trial)
 
     def ask(self, rng: np.random.Generator, pending: Sequence[Architecture]) -> Proposal:
         told = self._told
-        count = told.window(1 / 20, self.batch)
+        count = beginning(len(told.trials), 1 / 20, self.batch)
         if told.usable + len(pending) < self.initial or (now := self._learned(count)) is None:
             note = f"drawn at random: too few trials with readings yet ({told.usable})"
-            return self._random(rng, pending, note)
-        free = now.pool.free([*told.identities, *(self.space.identity(a) for a in pending)])
+            return told.begin(rng, pending, note)
+        free = now.pool.free(told.identities[count:] + [self.space.identity(a) for a in pending])
         if not free.any():
-            return self._random(rng, pending, "drawn anew: all candidates have been tried")
+            return told.seen.random(rng, pending, "drawn anew: all candidates have been tried")
         mean, deviation = now.scores.mean(axis=0), now.scores.std(axis=0)
         drawn = mean + deviation * rng.standard_normal(len(mean))
         drawn = np.where(free, drawn, -np.inf)
         what = f"score drawn from {self.networks} networks' beliefs"
         return chosen(now.pool, mean, deviation, drawn, what, count)
-
-    def _random(
-        self, rng: np.random.Generator, pending: Sequence[Architecture], note: str
-    ) -> Proposal:
-        drawn, rejected = self._seen.first_new(lambda: self.space.sample(rng), pending)
-        return Proposal(drawn or self._seen.any_new(pending), Reason("random", note), rejected)
 
     def _learned(self, count: int) -> Round | None:
         """What the first trials teach; the same after a resume, as it depends on nothing else."""
@@ -111,7 +104,7 @@ class Bananas:
                 return None
             kept = representative(kept, places, MOST)
             features = told.features([told.trials[i].architecture for i in kept])
-            pool = told.around(parents, rng, CHILDREN, STRANGERS)
+            pool = told.around(parents, rng, count, CHILDREN, STRANGERS)
             scores = normal_scores(places[kept])
             self._round = Round(
                 count, pool, ensemble(features, scores, pool.features, self.networks, rng)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,7 +11,7 @@ import numpy as np
 from raynas.architecture import Architecture
 from raynas.errors import UserError
 from raynas.space import Space
-from raynas.trial import Candidate, Proposal, Trial
+from raynas.trial import Candidate, Proposal, Reason, Trial
 
 
 class SpaceExhausted(UserError):
@@ -42,13 +42,24 @@ class Strategy(Protocol):
 
 @dataclass
 class Seen:
-    """The designs that a strategy has been told of, by identity of their networks."""
+    """The designs that a strategy has been told of, by identity of their networks.
+
+    `any_new` remembers how far it went: what was told by then need not be looked at again.
+    """
 
     space: Space
-    _numbers: dict[str, int] = field(default_factory=dict)
+    _numbers: dict[str, int] = field(default_factory=dict, init=False)
+    _rest: Iterator[Architecture] = field(init=False)
+    _passed: list[Architecture] = field(default_factory=list, init=False)  # not told by then
 
-    def add(self, trial: Trial) -> None:
-        self._numbers.setdefault(self.space.identity(trial.architecture), trial.number)
+    def __post_init__(self) -> None:
+        self._rest = self.space.enumerate()
+
+    def add(self, trial: Trial) -> str:
+        """Returns the identity of the trial's network."""
+        identity = self.space.identity(trial.architecture)
+        self._numbers.setdefault(identity, trial.number)
+        return identity
 
     def number(self, architecture: Architecture) -> int | None:
         """The first trial of this design's network; None if there was none."""
@@ -79,6 +90,13 @@ class Seen:
             rejected.setdefault(identity, Candidate(str(architecture), None, cause))
         return None, tuple(rejected.values())[:5]
 
+    def random(
+        self, rng: np.random.Generator, pending: Sequence[Architecture], note: str
+    ) -> Proposal:
+        """A new design drawn at random."""
+        drawn, rejected = self.first_new(lambda: self.space.sample(rng), pending)
+        return Proposal(drawn or self.any_new(pending), Reason("random", note), rejected)
+
     def any_new(self, pending: Sequence[Architecture]) -> Architecture:
         """The first design of the space that is new, by going through all of them.
 
@@ -88,8 +106,14 @@ class Seen:
             SpaceExhausted: there is none.
         """
         running = {self.space.identity(a) for a in pending}
-        for architecture in self.space.enumerate():
-            identity = self.space.identity(architecture)
-            if identity not in self._numbers and identity not in running:
+        self._passed = [a for a in self._passed if self.number(a) is None]
+        for architecture in self._passed:
+            if self.space.identity(architecture) not in running:
                 return architecture
+        for architecture in self._rest:
+            identity = self.space.identity(architecture)
+            if identity not in self._numbers:
+                self._passed.append(architecture)
+                if identity not in running:
+                    return architecture
         raise SpaceExhausted(f"all designs of the space {self.space.name!r} have been tried.")

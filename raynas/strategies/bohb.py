@@ -74,7 +74,7 @@ class BOHB:
     def ask(self, rng: np.random.Generator, pending: Sequence[Architecture]) -> Proposal:
         if self._usable < self.startup:
             note = f"drawn at random: fewer than {self.startup} trials have readings"
-            return self._random(rng, pending, note)
+            return self._seen.random(rng, pending, note)
         shown = [frozen for _, frozen in self._told]
         shown += [self._running(number, a) for number, a in enumerate(pending)]
         draw = self._model(shown, rng)
@@ -88,7 +88,8 @@ class BOHB:
             rejected = (*rejected, *more)[:5]
             note = f"a mutation of a design that was tried: {note}"
         if drawn is None:
-            return self._random(rng, pending, "drawn at random: what the model drew has been tried")
+            note = "drawn at random: what the model drew has been tried"
+            return self._seen.random(rng, pending, note)
         scores = {"good": float(good), "others": float(others), "pending": float(len(pending))}
         return Proposal(drawn, Reason("acquisition", note, scores=scores), rejected)
 
@@ -125,23 +126,24 @@ class BOHB:
             )
         asked = _trial(2**32, TrialState.RUNNING, {}, {})
         together = sampler.infer_relative_search_space(study, asked)
+        # Optuna samples decisions together that the same trials answer. Here the others wait
+        # until they are met: where designs may be deep, most are not.
+        done = [t for t in shown if t.state.is_finished()]
+        answered = {n: frozenset(t.number for t in done if n in t.params) for n in together}
 
         def draw() -> Architecture:
-            ranks = sampler.sample_relative(study, asked, together)
+            ranks: dict[str, int] = {}
 
             def pick(d: Decision) -> Option:
+                if d.name in together and d.name not in ranks:
+                    group = {n: s for n, s in together.items() if answered[n] == answered[d.name]}
+                    ranks.update(sampler.sample_relative(study, asked, group))
                 rank = ranks[d.name] if d.name in ranks else rng.integers(len(d.options))
                 return d.options[rank]
 
             return self.space.answer(pick)
 
         return draw
-
-    def _random(
-        self, rng: np.random.Generator, pending: Sequence[Architecture], note: str
-    ) -> Proposal:
-        drawn, rejected = self._seen.first_new(lambda: self.space.sample(rng), pending)
-        return Proposal(drawn or self._seen.any_new(pending), Reason("random", note), rejected)
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
         """The trial as Optuna keeps it: options by rank."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +11,8 @@ import numpy as np
 from raynas.architecture import Architecture, changes
 from raynas.objective import Array, Constraint, Mask, Objective, losses, pareto_front
 from raynas.space import Space
+from raynas.strategies.base import Seen
+from raynas.strategies.earlier import Informed
 from raynas.strategies.features import Features
 from raynas.strategies.standing import standings
 from raynas.trial import Candidate, Proposal, Reason, Trial
@@ -19,6 +21,8 @@ SMALL = 20_000  # designs of a space that is gone through as a whole
 ALTERNATIVES = 5  # that are reported as considered
 RANKED = 1000  # trials among the latest, and among the others, that are sorted into fronts
 BEST = 10  # trials whose designs are mutated
+GUESSES = 32  # random designs among which earlier trials choose the first ones
+ROWS = 2000  # designs whose features are kept
 
 Made = tuple[Architecture, Trial | None]  # a design and the trial that it was made from
 
@@ -32,11 +36,24 @@ class Pool:
     origins: Sequence[Trial | None]
     features: Array
 
+    def made(self, place: int) -> Made:
+        return self.architectures[place], self.origins[place]
+
     def free(self, taken: Iterable[str]) -> Mask:
         """Marks what is not among the identities."""
         mask = np.ones(len(self.architectures), dtype=bool)
         mask[[self.index[i] for i in taken if i in self.index]] = False
         return mask
+
+    def part(self, places: Sequence[int]) -> Pool:
+        """The designs at some places, in this order."""
+        names = {place: identity for identity, place in self.index.items()}
+        return Pool(
+            [self.architectures[i] for i in places],
+            {names[i]: k for k, i in enumerate(places)},
+            [self.origins[i] for i in places],
+            self.features[list(places)],
+        )
 
 
 @dataclass
@@ -44,32 +61,39 @@ class Told:
     """The trials that a strategy was told of, and what they say about designs.
 
     Windows: what is costly is computed once per window of trials, from the trials before it, so
-    that it is the same after a resume. A window is one trial long up to 400 trials, then 0.5 % of
-    them: the cost per trial stays bounded.
+    that it is the same after a resume (see `beginning`).
+
+    Attributes:
+        earlier: trials of other searches of the same space (see `Informed`).
+        identities: of the trials' networks.
+        losses: of the trials; of what has no readings, NaN.
     """
 
     space: Space
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...] = ()
-    trials: list[Trial] = field(default_factory=list)
-    identities: dict[str, int] = field(default_factory=dict)  # -> number of the trial
-    usable: int = 0
-    _rows: dict[str, Array] = field(default_factory=dict)
-    _families: set[str] = field(default_factory=set)
+    earlier: tuple[Trial, ...] = ()
+    trials: list[Trial] = field(default_factory=list, init=False)
+    identities: list[str] = field(default_factory=list, init=False)
+    losses: list[tuple[float, ...]] = field(default_factory=list, init=False)
+    usable: int = field(default=0, init=False)
+    seen: Seen = field(init=False)
+    _rows: dict[str, Array] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.seen = Seen(self.space)
 
     def add(self, trial: Trial) -> None:
         self.trials.append(trial)
-        self.identities.setdefault(self.space.identity(trial.architecture), trial.number)
+        self.identities.append(self.seen.add(trial))
+        unread = (np.nan,) * len(self.objectives)
+        self.losses.append(losses(self.objectives, trial.metrics) if trial.usable else unread)
         self.usable += trial.usable
 
-    def window(self, share: float = 1 / 200, least: int = 1) -> int:
-        """How many trials there were when the present window began."""
-        length = max(least, int(len(self.trials) * share))
-        return len(self.trials) - len(self.trials) % length
-
     @cached_property
-    def describe(self) -> Features:
-        return Features(self.space)
+    def describe(self) -> Features | Informed:
+        features = Features(self.space)
+        return Informed(features, self.objectives, self.earlier) if self.earlier else features
 
     @cached_property
     def everything(self) -> Pool | None:
@@ -78,8 +102,33 @@ class Told:
             return None
         return self._pool((a, None) for a in self.space.enumerate())
 
+    def remaining(self, count: int) -> Pool | None:
+        """Those of them that the first trials left."""
+        if self.everything is None:
+            return None
+        free = self.everything.free(self.identities[:count])
+        return self.everything.part(np.flatnonzero(free).tolist())
+
+    def begin(
+        self, rng: np.random.Generator, pending: Sequence[Architecture], note: str
+    ) -> Proposal:
+        """A new random design; of some the most promising one, if there are earlier trials."""
+        proposal = self.seen.random(rng, pending, note)
+        if not isinstance(self.describe, Informed):
+            return proposal
+        guesses = [proposal, *(self.seen.random(rng, pending, note) for _ in range(GUESSES - 1))]
+        promises = self.describe.promises([g.architecture for g in guesses], rng)
+        best = int(np.argmax(promises))
+        note = (
+            f"the best of {GUESSES} random designs by what {len(self.earlier)} earlier trials say"
+        )
+        reason = Reason("acquisition", note, scores={"promise": float(promises[best])})
+        return replace(guesses[best], reason=reason)
+
     def features(self, architectures: Sequence[Architecture]) -> Array:
         """`[N, D]`, kept for another time."""
+        if len(self._rows) > ROWS:
+            self._rows.clear()
         if new := [a for a in dict.fromkeys(architectures) if str(a) not in self._rows]:
             self._rows.update(zip(map(str, new), self.describe(new), strict=True))
         return np.array([self._rows[str(a)] for a in architectures])
@@ -102,11 +151,11 @@ class Told:
 
     def front(self, count: int) -> list[int]:
         """Which of the first trials nothing dominates; among finished ones, if there are any."""
-        trials = self.trials[:count]
-        finished = [i for i, t in enumerate(trials) if t.status == "finished"]
-        compared = finished or [i for i, t in enumerate(trials) if t.usable]
-        points = np.array([losses(self.objectives, trials[i].metrics) for i in compared])
-        return [compared[k] for k in np.flatnonzero(pareto_front(points))] if compared else []
+        points = np.array(self.losses[:count]).reshape(count, len(self.objectives))
+        finished = np.array([t.status == "finished" for t in self.trials[:count]], dtype=bool)
+        if finished.any():
+            points[~finished] = np.nan
+        return np.flatnonzero(pareto_front(points)).tolist()
 
     def best(self, places: Array) -> list[Made]:
         """The designs of the best trials with readings, the best first."""
@@ -115,9 +164,17 @@ class Told:
         return [(t.architecture, t) for t in trials[:BEST]]
 
     def around(
-        self, parents: Sequence[Made], rng: np.random.Generator, children: int, strangers: int = 0
+        self,
+        parents: Sequence[Made],
+        rng: np.random.Generator,
+        count: int,
+        children: int,
+        strangers: int = 0,
     ) -> Pool:
-        """Children by one to four edits, of better parents more often; and random designs."""
+        """Children by one to four edits, of better parents more often; and random designs.
+
+        None of them was told by the first `count` trials.
+        """
         made: list[Made] = []
         weights = 1 / (2.0 + np.arange(len(parents)))
         for i in rng.choice(len(parents), size=children, p=weights / weights.sum()):
@@ -126,19 +183,30 @@ class Told:
                 child = self.space.mutate(child, rng)
             made.append((child, origin))
         made += [(self.space.sample(rng), None) for _ in range(strangers)]
-        return self._pool(made)
+        return self._pool(made, set(self.identities[:count]))
 
-    def _pool(self, made: Iterable[Made]) -> Pool:
+    def _pool(self, made: Iterable[Made], taken: Collection[str] = ()) -> Pool:
         plainest: dict[Architecture, Trial | None] = {}
         for architecture, origin in made:
             plainest.setdefault(self.space.plainest(architecture), origin)
-        index: dict[str, int] = {}
-        kept: list[Architecture] = []
+        kept: dict[str, Architecture] = {}
         for architecture in plainest:
-            if index.setdefault(self.space.identity(architecture), len(kept)) == len(kept):
-                kept.append(architecture)
-        features = self.describe(kept)
-        return Pool(kept, index, [plainest[a] for a in kept], features)
+            identity = self.space.identity(architecture)
+            if identity not in taken:
+                kept.setdefault(identity, architecture)
+        index = {identity: place for place, identity in enumerate(kept)}
+        designs = list(kept.values())
+        return Pool(designs, index, [plainest[a] for a in designs], self.describe(designs))
+
+
+def beginning(count: int, share: float, least: int = 1) -> int:
+    """Where the window that `count` lies in begins: windows are `share` of the trials long.
+
+    Lengths change where the number of trials doubles, and not with each trial, so that every
+    window is as long as it should be: from half of the share to all of it.
+    """
+    doubled = 2 ** (count.bit_length() - 1) if count else 0
+    return count - count % max(least, int(share * doubled))
 
 
 def joined(a: Pool, b: Pool) -> Pool:
@@ -183,14 +251,3 @@ def chosen(
         for i in order[1:]
     )
     return Proposal(architecture, reason, others)
-
-
-def representative(kept: Sequence[int], places: Array, most: int) -> list[int]:
-    """Up to `most` of the trials: the best half, the latest sixth, the rest evenly by place."""
-    if len(kept) <= most:
-        return list(kept)
-    order = sorted(kept, key=lambda i: -places[i])
-    taken = {*order[: most // 2], *kept[-(most // 6) :]}
-    rest = [i for i in order if i not in taken]
-    spread = np.linspace(0, len(rest) - 1, most - len(taken)).astype(int)
-    return sorted(taken | {rest[k] for k in spread})

@@ -1,4 +1,4 @@
-"""Losses of trials, side by side, when some were stopped early."""
+"""Losses of trials, side by side, when some were stopped early or broke a constraint."""
 
 from __future__ import annotations
 
@@ -6,28 +6,34 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from raynas.objective import Array, Objective, losses
+from raynas.objective import Array, Constraint, Objective, losses
 from raynas.strategies.standing import standings
 from raynas.trial import Trial
 
 
-def comparable_losses(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Array:
-    """Losses `[N, M]` of trials with readings, smaller is better.
+def comparable_losses(
+    trials: Sequence[Trial],
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint] = (),
+) -> Array:
+    """Losses `[N, M]` of trials that were not lost, smaller is better.
 
-    What was stopped early has no final loss. It gets the one that the finished have at its own
+    What did not finish has no final loss. It gets the one that the finished have at its own
     place, where places are given at the epoch that it reached (see `standings`), objective by
     objective; where nothing is finished yet, places stand for losses altogether.
     """
-    points = np.array([losses(objectives, t.metrics) for t in trials]).reshape(-1, len(objectives))
-    stopped = np.array([t.status != "finished" for t in trials], dtype=bool)
-    if not stopped.any():
+    finished = np.array([t.status == "finished" for t in trials], dtype=bool)
+    points = np.full((len(trials), len(objectives)), np.nan)
+    if finished.any():
+        points[finished] = [losses(objectives, t.metrics) for t in trials if t.status == "finished"]
+    if finished.all():
         return points
     for column, objective in enumerate(objectives):
-        place = standings(trials, (objective,))
-        if stopped.all():
+        place = standings(trials, (objective,), constraints)
+        if not finished.any():
             points[:, column] = -place
         else:
-            finished = points[~stopped, column]
-            own = np.quantile(finished, 1 - np.clip(place[stopped], 0, 1))
-            points[stopped, column] = np.nextafter(own, np.inf)  # of equals, the finished is better
+            final = points[finished, column]
+            own = np.quantile(final, 1 - np.clip(place[~finished], 0, 1))
+            points[~finished, column] = np.nextafter(own, np.inf)  # of equals, the finished wins
     return points

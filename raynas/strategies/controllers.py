@@ -114,11 +114,14 @@ class Draws:
 
     Attributes:
         log_probability: of each design; entropy: of its answers, summed (nats).
+        chances: `[N, D, options]`, of each option given the answers before it; 0 beyond a
+            decision's last option and where it is inactive.
     """
 
     answers: Answers
     log_probability: Floats
     entropy: Floats
+    chances: Floats
 
 
 class Controller(nn.Module):
@@ -175,6 +178,14 @@ class Controller(nn.Module):
         ]  # fmt: skip
         return Architecture(self.space.name, tuple(chosen))
 
+    def chances(self, draws: Draws, row: int) -> dict[str, tuple[float, ...]]:
+        """Decision -> probability of each option, where it was active when a row was drawn."""
+        return {
+            d.name: tuple(draws.chances[row, i, : self.sizes[i]].tolist())
+            for i, d in enumerate(self.space.decisions)
+            if draws.answers[row, i] >= 0
+        }
+
     @torch.no_grad()
     def draw(
         self,
@@ -186,6 +197,7 @@ class Controller(nn.Module):
         """Draws designs; above 1, `temperature` makes options more alike."""
         answers = np.full((number, len(self.parents)), -1)
         log_probability, entropy = np.zeros(number), np.zeros(number)
+        chances = np.zeros((number, len(self.parents), max(self.sizes)))
         lots = rng.random((number, len(self.parents)))
         rows, memory = np.arange(number), None
         before = torch.zeros(number, dtype=torch.long)
@@ -203,13 +215,14 @@ class Controller(nn.Module):
             state, memory = self.body.step(x, memory, going)
             logits = torch.addmm(outside[d], state, outputs[d]).numpy().astype(np.float64)
             p = np.exp((logits - logits.max(1, keepdims=True)) / temperature)
-            p /= p.sum(1, keepdims=True)
+            p /= p.sum(1, keepdims=True)  # `absent` options have none
             chosen = (lots[:, d, None] > p.cumsum(1)).sum(1).clip(max=self.sizes[d] - 1)
             answers[active, d] = chosen[active]
             log_probability += np.where(active, np.log(p[rows, chosen]), 0.0)
             entropy -= np.where(active, (p * np.log(np.maximum(p, 1e-12))).sum(1), 0.0)
+            chances[active, d] = p[active]
             before = torch.where(going, self.first[d] + torch.from_numpy(chosen), before)
-        return Draws(answers, log_probability, entropy)
+        return Draws(answers, log_probability, entropy, chances)
 
     def score(self, answers: Tensor, budget: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Log-probability and summed entropy `[N]` of designs `[N, D]`."""

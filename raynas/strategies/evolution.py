@@ -60,7 +60,7 @@ class RegularizedEvolution:
     def ask(self, rng: np.random.Generator, pending: Sequence[Architecture]) -> Proposal:
         if self._filling(len(pending)):
             note = f"drawn at random: the population of {self.population} is not yet complete"
-            return self._random(rng, pending, note)
+            return self._seen.random(rng, pending, note)
         rank = self._ranks()
         parent = self._winner(rank, rng)
         other = parent
@@ -70,7 +70,7 @@ class RegularizedEvolution:
         drawn, rejected = self._seen.first_new(lambda: self._child(trials, rng), pending)
         if drawn is None:
             note = "drawn anew: all children of the parent have been tried"
-            return self._random(rng, pending, note)
+            return self._seen.random(rng, pending, note)
         return Proposal(drawn, self._reason(trials, int(rank[parent]), drawn), rejected)
 
     def tell(self, trial: Trial) -> None:
@@ -90,12 +90,6 @@ class RegularizedEvolution:
         if len(self._alive) < min(self.tournament, self.population):
             return True
         return not self.generational and len(self._alive) + running < self.population
-
-    def _random(
-        self, rng: np.random.Generator, pending: Sequence[Architecture], note: str
-    ) -> Proposal:
-        drawn, rejected = self._seen.first_new(lambda: self.space.sample(rng), pending)
-        return Proposal(drawn or self._seen.any_new(pending), Reason("random", note), rejected)
 
     def _ranks(self) -> Ranks:
         return ranks(comparable_losses(self._alive, self.objectives))

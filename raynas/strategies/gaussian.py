@@ -18,6 +18,7 @@ STEPS = (1.2, 0.6, 0.3)  # of the search for the most probable ones, one sweep e
 JITTER = 1e-6
 
 Theta = tuple[float, ...]
+Distances = Sequence[Array]  # squared, one array per block of features
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,19 @@ class GaussianProcess:
     process certain.
     """
 
-    features: Array  # [N, D]
-    blocks: tuple[slice, ...]
     theta: Theta
     lower: Array  # the inverse of the Cholesky factor [N, N]
     weights: Array  # of the kernel's columns in the mean
     mean: float
     scale: float  # signal variance
 
-    def project(self, features: Array) -> Array:
-        """`[N, Q]`: columns whose inner products are what the observations explain."""
-        explained: Array = self.lower @ self.kernel(self.features, features)
+    def project(self, distances: Distances) -> Array:
+        """`[N, Q]`: columns whose inner products are what the observations explain.
+
+        Args:
+            distances: between the observed designs and those in question.
+        """
+        explained: Array = self.lower @ self.kernel(distances)
         return explained
 
     def predict(self, projected: Array) -> tuple[Array, Array]:
@@ -49,34 +52,24 @@ class GaussianProcess:
         left = np.maximum(1.0 - (projected**2).sum(axis=0), JITTER)
         return mean, np.sqrt(self.scale * left)
 
-    def kernel(self, a: Array, b: Array) -> Array:
-        return _matern(_weighted(_distances(a, b, self.blocks), self.theta))
+    def kernel(self, distances: Distances) -> Array:
+        return _matern(_weighted(distances, self.theta))
 
 
-def fitted(
-    features: Array,
-    values: Array,
-    blocks: tuple[slice, ...],
-    theta: Theta | None = None,
-) -> GaussianProcess:
-    """The posterior of values `[N]` at features `[N, D]`.
+def fitted(distances: Distances, values: Array, theta: Theta | None = None) -> GaussianProcess:
+    """The posterior of values `[N]` at designs with these distances `[N, N]` per block.
 
     Args:
         theta: weights and noise; None finds them, by coordinate search from the same start.
     """
-    distances = _distances(features, features, blocks)
-    theta = theta or _most_probable(distances, values)
-    _, inverse, mean, scale = _likelihood(distances, values, theta)
-    weights = inverse @ (values - mean)
-    return GaussianProcess(features, blocks, theta, inverse, weights, mean, scale)
+    theta = theta or most_probable(distances, values)
+    _, factor, mean, scale = _likelihood(distances, values, theta)
+    inverse = np.asarray(np.linalg.inv(factor), dtype=np.float64)
+    return GaussianProcess(theta, inverse, inverse @ (values - mean), mean, scale)
 
 
-def most_probable(features: Array, values: Array, blocks: tuple[slice, ...]) -> Theta:
+def most_probable(distances: Distances, values: Array) -> Theta:
     """The weights of the blocks and the noise, on a logarithmic scale."""
-    return _most_probable(_distances(features, features, blocks), values)
-
-
-def _most_probable(distances: Sequence[Array], values: Array) -> Theta:
     first = DECISIONS if len(distances) > 2 else LENGTH
     start = (first, *[LENGTH] * (len(distances) - 1), NOISE)
     theta, best = start, _cost(distances, values, start, start)
@@ -91,33 +84,32 @@ def _most_probable(distances: Sequence[Array], values: Array) -> Theta:
     return theta
 
 
-def _cost(distances: Sequence[Array], values: Array, theta: Theta, start: Theta) -> float:
+def _cost(distances: Distances, values: Array, theta: Theta, start: Theta) -> float:
     away = sum((t - s) ** 2 for t, s in zip(theta, start, strict=True))
     return _likelihood(distances, values, theta)[0] + away / (2 * DEVIATION**2)
 
 
 def _likelihood(
-    distances: Sequence[Array], values: Array, theta: Theta
+    distances: Distances, values: Array, theta: Theta
 ) -> tuple[float, Array, float, float]:
-    """Negative log likelihood, inverse factor, mean and signal variance at their optimum."""
+    """Negative log likelihood, Cholesky factor, mean and signal variance at their optimum."""
     count = len(values)
     covariance = _matern(_weighted(distances, theta))
     covariance[np.diag_indices(count)] += math.exp(theta[-1]) + JITTER
-    factor = np.linalg.cholesky(covariance)
-    inverse: Array = np.linalg.inv(factor)
-    a, b = inverse @ values, inverse.sum(axis=1)
+    factor = np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
+    a, b = np.linalg.solve(factor, np.column_stack([values, np.ones(count)])).T
     mean = float((a @ b) / (b @ b))
     rest = a - mean * b
     scale = float(rest @ rest) / count + JITTER
     return (
         0.5 * count * math.log(scale) + float(np.log(np.diag(factor)).sum()),
-        inverse,
+        factor,
         mean,
         scale,
     )
 
 
-def _distances(a: Array, b: Array, blocks: tuple[slice, ...]) -> list[Array]:
+def between(a: Array, b: Array, blocks: Sequence[slice]) -> Distances:
     """Squared distances `[N, Q]` within each block; columns that are 0 throughout are left out."""
     found = []
     for block in blocks:
@@ -129,7 +121,7 @@ def _distances(a: Array, b: Array, blocks: tuple[slice, ...]) -> list[Array]:
     return found
 
 
-def _weighted(distances: Sequence[Array], theta: Theta) -> Array:
+def _weighted(distances: Distances, theta: Theta) -> Array:
     total = np.zeros_like(distances[0])
     for weight, distance in zip(theta, distances, strict=False):
         total += math.exp(weight) * distance

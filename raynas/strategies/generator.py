@@ -7,7 +7,7 @@ Transformer in place of its LSTM.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -42,8 +42,8 @@ class Generator:
 
     Attributes:
         cost: name of the cost metric; '' to find it.
-        memory, elite, batch, steps, learning_rate, curiosity, clip: see `Policy`; the elite is
-            the front of objectives and cost.
+        memory, elite, batch, steps, learning_rate, curiosity, clip, earlier: see `Policy`; the
+            elite is the front of objectives and cost.
     """
 
     space: Space
@@ -57,6 +57,7 @@ class Generator:
     learning_rate: float = 0.005
     curiosity: float = 0.01
     clip: float = 1.0
+    earlier: tuple[Trial, ...] = ()
     policy: Policy = field(init=False)
     _costs: list[float] = field(default_factory=list, init=False)  # logarithms: the first few
     _range: tuple[float, float] = field(default=(np.inf, -np.inf), init=False)  # standardized
@@ -74,6 +75,7 @@ class Generator:
             self.curiosity,
             self.clip,
             attention=True,
+            earlier=self.earlier,
         )
         bounded = [c.metric for c in self.constraints if c.sense == "max"]
         minimized = [o.name for o in self.objectives[1:] if o.direction == "min"]
@@ -90,10 +92,7 @@ class Generator:
         return replace(proposal, reason=replace(proposal.reason, scores=scores))
 
     def tell(self, trial: Trial) -> None:
-        if trial.usable and not self._metric:
-            self._metric = next((name for name in COSTS if name in trial.metrics), "")
-        if trial.usable and self._metric in trial.metrics:
-            self._measure(trial.metrics[self._metric])
+        self._look(trial)
         places = self.policy.keep(trial)
         if places is None:
             return
@@ -103,6 +102,12 @@ class Generator:
         rewards = utilities(places)
         for _ in range(self.steps):
             self.policy.learn(rewards - baseline(rewards))
+
+    def restore(self, data: bytes, trials: Mapping[int, Trial]) -> None:
+        """See `Policy.restore`."""
+        self.policy.restore(data, trials)
+        for number in self.policy.told:
+            self._look(trials[number])
 
     def generate(
         self, budget: float, rng: np.random.Generator, number: int = 1
@@ -131,6 +136,13 @@ class Generator:
     def _ready(self) -> bool:
         """Whether budgets have a scale."""
         return len(self._costs) >= MEASURED
+
+    def _look(self, trial: Trial) -> None:
+        """Learns what costs there are."""
+        if trial.usable and not self._metric:
+            self._metric = next((name for name in COSTS if name in trial.metrics), "")
+        if trial.usable and self._metric in trial.metrics:
+            self._measure(trial.metrics[self._metric])
 
     def _measure(self, cost: float) -> None:
         if self._ready:

@@ -47,30 +47,33 @@ class Place:
         return len(self.tried) == len(self.edits)
 
 
-@dataclass
+@dataclass(eq=False)
 class Climb:
     """A start, or some, and what was reached from there by better neighbours.
 
     Attributes:
+        number: 1 for the first.
         front: what nothing in the climb dominates (one place for one objective), oldest first.
         starts: how many of its trials were no neighbours.
         last: where its latest neighbour came from.
     """
 
+    number: int
     front: list[Place] = field(default_factory=list)
     starts: int = 0
     last: Place | None = None
 
-    def add(self, place: Place, objectives: Sequence[Objective]) -> None:
-        """Moves to the place if nothing in the front is as good."""
+    def add(self, place: Place, objectives: Sequence[Objective]) -> bool:
+        """Moves to the place if nothing in the front is as good; says whether it did."""
         points = comparable_losses([*(p.trial for p in self.front), place.trial], objectives)
         new, old = points[-1], points[:-1]
         if (old <= new).all(axis=1).any():
-            return
+            return False
         stays = ~(new <= old).all(axis=1)
         self.front = [p for p, s in zip(self.front, stays, strict=True) if s] + [place]
         if len(self.front) > KEPT:
             self.front.pop(int(np.argmin(self.room(objectives))))
+        return True
 
     def room(self, objectives: Sequence[Objective]) -> Array:
         """Crowding distance of each of the front."""
@@ -107,9 +110,10 @@ class LocalSearch:
     starts: int = 10
     kick: int = 2
     first: bool = True
+    # The latest climb, and before it those that may go on: like `Place.tried`, a memory of work.
     _climbs: list[Climb] = field(default_factory=list, init=False)
-    _of: dict[int, tuple[Climb, Place]] = field(default_factory=dict, init=False)
-    _best: Climb = field(default_factory=Climb, init=False)  # of all climbs
+    _of: dict[int, tuple[Climb, Place]] = field(default_factory=dict, init=False)  # where moved to
+    _best: Climb = field(default_factory=lambda: Climb(0), init=False)  # of all climbs
     _seen: Seen = field(init=False)
 
     def __post_init__(self) -> None:
@@ -118,16 +122,17 @@ class LocalSearch:
     def ask(self, rng: np.random.Generator, pending: Sequence[Architecture]) -> Proposal:
         running = {self.space.identity(a) for a in pending}
         salt = int(rng.integers(2**32))  # so that skipping what is exhausted shifts no draw
-        for number, climb in enumerate(self._climbs, start=1):
+        self._climbs = [c for c in self._climbs if c is self._climbs[-1] or not self._over(c)]
+        for climb in self._climbs:
             waits = climb is self._climbs[-1] and climb.last is None
-            if waits and climb.starts + len(pending) < self._wanted(number):
+            if waits and climb.starts + len(pending) < self._wanted(climb):
                 break
             for place in self._order(climb, salt):
                 if (found := self._neighbour(place, salt, running)) is not None:
                     note = (
                         f"a neighbour of trial {place.trial.number}, "
                         f"{'the best' if len(self.objectives) == 1 else 'on the front'} "
-                        f"of climb {number}"
+                        f"of climb {climb.number}"
                     )
                     return Proposal(found, Reason.child("neighbour", note, place.trial, found))
         return self._start(rng, pending)
@@ -141,19 +146,26 @@ class LocalSearch:
             climb, parent = self._of.get(reason.parents[0], (None, None))
         if climb is not None:
             climb.last = parent
+            if climb not in self._climbs:  # it was over, but for this late one
+                self._climbs = sorted([*self._climbs, climb], key=lambda c: c.number)
         if not trial.usable:
             return
         if climb is None:
             if not self._climbs or self._climbs[-1].last is not None:
-                self._climbs.append(Climb())
+                self._climbs.append(Climb(self._climbs[-1].number + 1 if self._climbs else 1))
             climb = self._climbs[-1]
             climb.starts += 1
-        self._of[trial.number] = climb, place
-        climb.add(place, self.objectives)
+        if climb.add(place, self.objectives):
+            self._of[trial.number] = climb, place
         self._best.add(place, self.objectives)
 
-    def _wanted(self, climb: int) -> int:
-        return 1 if self.kick and climb > 1 else self.starts
+    def _wanted(self, climb: Climb) -> int:
+        return 1 if self.kick and climb.number > 1 else self.starts
+
+    def _over(self, climb: Climb) -> bool:
+        """Whether all neighbours are known."""
+        further = not self.first and climb.last is not None and not climb.last.exhausted
+        return not further and all(place.exhausted for place in climb.front)
 
     def _order(self, climb: Climb, salt: int) -> Iterator[Place]:
         """The places to go on from, best first."""
@@ -188,8 +200,8 @@ class LocalSearch:
 
     def _start(self, rng: np.random.Generator, pending: Sequence[Architecture]) -> Proposal:
         """A design to begin a climb with."""
-        begun = bool(self._climbs) and self._climbs[0].last is not None
-        if self.kick and begun:
+        latest = self._climbs[-1] if self._climbs else Climb(0)
+        if self.kick and (latest.number > 1 or latest.last is not None):
             front = self._best.front
             origin = front[rng.integers(len(front))].trial
 
@@ -204,9 +216,7 @@ class LocalSearch:
                 note = f"begins a new climb {self.kick} edits from trial {origin.number}"
                 reason = Reason.child("mutation", note, origin, drawn)
                 return Proposal(drawn, reason, rejected)
-        drawn, rejected = self._seen.first_new(lambda: self.space.sample(rng), pending)
-        reason = Reason("random", "drawn at random: a climb may begin here")
-        return Proposal(drawn or self._seen.any_new(pending), reason, rejected)
+        return self._seen.random(rng, pending, "drawn at random: a climb may begin here")
 
 
 def _edited(space: Space, start: Architecture, name: str, new: Option) -> Architecture | None:

@@ -62,7 +62,7 @@ class NSGA2:
     def ask(self, rng: np.random.Generator, pending: Sequence[Architecture]) -> Proposal:
         if not self._alive or len(self._alive) + len(pending) < self.start:
             note = f"drawn at random: fewer than {self.start} designs were tried"
-            return self._random(rng, pending, note)
+            return self._seen.random(rng, pending, note)
         parents: tuple[int, ...] = ()
         draws = 0
 
@@ -75,7 +75,7 @@ class NSGA2:
         drawn, rejected = self._seen.first_new(draw, pending)
         if drawn is None:
             note = "drawn at random: a hundred children in a row had been tried"
-            return self._random(rng, pending, note)
+            return self._seen.random(rng, pending, note)
         trials = [self._alive[i] for i in parents]
         told = " and ".join(f"trial {self._alive[i].number} ({self._place(i)})" for i in parents)
         kind, verb = ("crossover", "combines") if len(parents) > 1 else ("mutation", "mutates")
@@ -100,12 +100,6 @@ class NSGA2:
             kept = np.sort(np.lexsort((-self._room, self._rank))[:most])
             self._alive = [self._alive[i] for i in kept]
             self._rank, self._room = self._rank[kept], self._room[kept]
-
-    def _random(
-        self, rng: np.random.Generator, pending: Sequence[Architecture], note: str
-    ) -> Proposal:
-        drawn, rejected = self._seen.first_new(lambda: self.space.sample(rng), pending)
-        return Proposal(drawn or self._seen.any_new(pending), Reason("random", note), rejected)
 
     def _child(self, rng: np.random.Generator, extra: int) -> tuple[tuple[int, ...], Architecture]:
         """Places of the parents among those alive, and a child of theirs with extra edits."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import nn
+from safetensors.torch import load, save
+from torch import Tensor, nn
 
-from raynas.architecture import Architecture, Option
+from raynas.architecture import Architecture
 from raynas.objective import Constraint, Objective
 from raynas.space import Space
 from raynas.strategies.base import Seen
@@ -22,6 +24,7 @@ from raynas.trial import Proposal, Reason, Trial
 ROUNDS = ((4, 1.0), (16, 1.0), (16, 1.5), (16, 2.5))
 STARTUP = 10  # trials before the first update: ranks of fewer mislead
 FADING = 0.95  # of the moving-average baseline, per trial
+EARLIER, LESSONS = 256, 60  # trials of earlier searches, and steps that are made on them
 
 
 @dataclass
@@ -48,6 +51,9 @@ class Policy:
         learning_rate: of Adam.
         curiosity: weight of the entropy bonus (nats per decision, for rewards from 0 to 1).
         clip: the most that an importance weight may be.
+        earlier: trials of searches on other data, learned from once, before any of this one; each
+            is rewarded by its place among those of its own data.
+        told: numbers of the trials it was told of, in order.
     """
 
     space: Space
@@ -61,7 +67,9 @@ class Policy:
     curiosity: float
     clip: float
     attention: bool = False
+    earlier: Sequence[Trial] = ()
     updates: int = field(default=0, init=False)
+    told: list[int] = field(default_factory=list, init=False)
     lessons: list[Lesson] = field(default_factory=list, init=False)
     controller: Controller = field(init=False)
     seen: Seen = field(init=False)
@@ -72,6 +80,7 @@ class Policy:
         self.controller = Controller(self.space, self.attention)
         self._optimizer = torch.optim.Adam(self.controller.parameters(), self.learning_rate)
         self.seen = Seen(self.space)
+        self._begin()
 
     def propose(
         self,
@@ -97,7 +106,9 @@ class Policy:
                 }
                 hot = f" at temperature {heat}" if heat != 1 else ""
                 note = f"drawn by the controller after {self.updates} updates{hot}{wish}"
-                return Proposal(taken, Reason("policy", note, scores=scores), rejected)
+                chances = self.controller.chances(draws, row)
+                reason = Reason("policy", note, scores=scores, chances=chances)
+                return Proposal(taken, reason, rejected)
         drawn, rejected = self.seen.first_new(lambda: self.space.sample(rng), pending)
         reason = Reason("random", "drawn at random: all that the controller drew has been tried")
         return Proposal(drawn or self.seen.any_new(pending), reason, rejected)
@@ -105,14 +116,10 @@ class Policy:
     def keep(self, trial: Trial) -> Floats | None:
         """Remembers a trial; at the end of a batch, tells how the memory's trials stand."""
         self.seen.add(trial)
+        self.told.append(trial.number)
         if trial.status == "lost":
             return None
-        answers = self.controller.write([trial.architecture])
-        scores: Mapping[str, float] = trial.reason.scores if trial.reason else {}
-        sizes = np.array(self.controller.sizes)
-        uniform = -float(np.log(sizes[answers[0] >= 0]).sum())
-        proposed = scores.get("log_probability", uniform)
-        self.lessons.append(Lesson(trial, answers[0], proposed))
+        self.lessons.append(self._lesson(trial))
         self._fresh += 1
         if self._fresh < self.batch or len(self.lessons) < STARTUP:
             return None
@@ -127,6 +134,71 @@ class Policy:
             self.lessons, places = [self.lessons[i] for i in kept], places[kept]
         return places
 
+    def dump(self) -> bytes:
+        """What a replay of the told trials makes, as safetensors; a cache of it and no more."""
+        tensors = {f"controller.{n}": t for n, t in self.controller.state_dict().items()}
+        for i, moments in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{i}.{name}": moment for name, moment in moments.items()}
+        rest = {"told": self.told, "updates": self.updates, "fresh": self._fresh}
+        rest["lessons"] = [lesson.trial.number for lesson in self.lessons]
+        text = torch.frombuffer(bytearray(json.dumps(rest).encode()), dtype=torch.uint8)
+        return bytes(save({**tensors, "rest": text}))
+
+    def restore(self, data: bytes, trials: Mapping[int, Trial]) -> None:
+        """Takes over what `dump` returned.
+
+        Args:
+            trials: at least those that were told then, by number.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: it does not belong to these trials or this space.
+        """
+        tensors = load(data)
+        rest = json.loads(bytes(tensors.pop("rest").tolist()))
+        within: dict[str, dict[str, Tensor]] = {"controller": {}, "adam": {}}
+        for name, tensor in tensors.items():
+            part, _, key = name.partition(".")
+            within[part][key] = tensor
+        state = self._optimizer.state_dict()
+        for key, moment in within["adam"].items():
+            place, _, name = key.partition(".")
+            state["state"].setdefault(int(place), {})[name] = moment
+        told = [trials[number] for number in rest["told"]]
+        self.controller.load_state_dict(within["controller"])
+        self._optimizer.load_state_dict(state)
+        self.updates, self._fresh = rest["updates"], rest["fresh"]
+        self.told = list(rest["told"])
+        self.lessons = [self._lesson(trials[number]) for number in rest["lessons"]]
+        for trial in told:
+            self.seen.add(trial)
+
+    def _begin(self) -> None:
+        """Learns from earlier searches: what was good on other data is likely at the start."""
+        groups: dict[str, list[Trial]] = {}
+        for trial in self.earlier:
+            groups.setdefault(trial.split, []).append(trial)
+        taught: list[tuple[Lesson, float]] = []
+        for group in groups.values():
+            places = standings(group, self.objectives)
+            known = np.flatnonzero(np.isfinite(places))
+            rewards = utilities(places[known])
+            taught += [(self._lesson(group[i]), r) for i, r in zip(known, rewards, strict=True)]
+        taught = sorted(taught, key=lambda pair: -pair[1])
+        few = np.linspace(0, len(taught) - 1, min(len(taught), EARLIER)).astype(int)
+        if not len(few):
+            return
+        self.lessons = [taught[i][0] for i in few]
+        rewards = np.array([taught[i][1] for i in few])
+        for _ in range(LESSONS):
+            self.learn(rewards - rewards.mean())
+        self.lessons = []
+
+    def _lesson(self, trial: Trial) -> Lesson:
+        answers = self.controller.write([trial.architecture])[0]
+        scores: Mapping[str, float] = trial.reason.scores if trial.reason else {}
+        uniform = -float(np.log(np.array(self.controller.sizes)[answers >= 0]).sum())
+        return Lesson(trial, answers, scores.get("log_probability", uniform))
+
     def learn(self, advantage: Floats, budgets: Floats | None = None) -> None:
         """Makes one step on all lessons, each for its budget if there are budgets."""
         improve(
@@ -139,18 +211,6 @@ class Policy:
             self.curiosity,
             budgets,
         )
-
-    def option_probabilities(
-        self, rng: np.random.Generator, number: int = 64, budget: float | None = None
-    ) -> dict[str, dict[Option, float]]:
-        """Decision -> option -> how often it is chosen, among `number` designs where it is open."""
-        answers = self.controller.draw(rng, number, budget).answers
-        table = {}
-        for d, column in zip(self.space.decisions, answers.T, strict=True):
-            counts = np.bincount(column[column >= 0], minlength=len(d.options))
-            shares = counts / max(counts.sum(), 1)
-            table[d.name] = dict(zip(d.options, shares.tolist(), strict=True))
-        return table
 
 
 def baseline(rewards: Floats) -> Floats:

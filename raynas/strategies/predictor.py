@@ -8,30 +8,37 @@ process each and the expected gain of dominated volume.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from raynas.architecture import Architecture
-from raynas.objective import Array, Constraint, Mask, Objective, losses
+from raynas.objective import Array, Constraint, Mask, Objective
 from raynas.space import Space
 from raynas.strategies.acquisition import (
     Scale,
     conditioned,
     expected_improvement,
     expected_volume,
-    finished_losses,
-    normal_scores,
 )
-from raynas.strategies.base import Seen
-from raynas.strategies.candidates import BEST, Made, Pool, Told, chosen, joined, representative
-from raynas.strategies.gaussian import GaussianProcess, Theta, fitted, most_probable
-from raynas.trial import Proposal, Reason, Trial
+from raynas.strategies.candidates import (
+    BEST,
+    Pool,
+    Told,
+    beginning,
+    chosen,
+    joined,
+)
+from raynas.strategies.comparable import comparable_losses
+from raynas.strategies.gaussian import GaussianProcess, Theta, between, fitted, most_probable
+from raynas.strategies.standing import normal_scores, representative
+from raynas.trial import Proposal, Trial
 
 MOST = 300  # trials that a process learns from
 CHILDREN, STRANGERS, SECOND = 200, 100, 100  # candidates where a space is too large to go through
-PARTS = 10  # weights and noise are found anew when a tenth of the trials is new
+SHORT = 1000  # candidates where it is not: those of the highest hope
+REFIT, REWEIGH = 1 / 200, 1 / 10  # shares of new trials; the latter for weights and noise
 
 
 @dataclass(frozen=True)
@@ -50,42 +57,49 @@ class State:
 
     Attributes:
         count: how many trials those were.
-        scales: from losses to what the processes learned; empty for one objective.
+        pool: designs that they left.
+        known: the features that the processes learned from, in these blocks.
+        scales: from losses to what the processes learned; empty for one process.
         front: losses that nothing dominates; worst: of any trial, per objective.
         stalled: for how many trials nothing better has come.
     """
 
     count: int
     pool: Pool
+    known: Array
+    blocks: tuple[slice, ...]
     processes: tuple[GaussianProcess, ...]
     scales: tuple[Scale, ...]
-    front: tuple[tuple[float, ...], ...]
-    worst: tuple[float, ...]
+    front: Array
+    worst: Array
     stalled: int
 
     @cached_property
-    def projected(self) -> tuple[Array, ...]:
-        """The pool's designs, per process."""
-        return tuple(p.project(self.pool.features) for p in self.processes)
+    def believed(self) -> tuple[tuple[Array, Array, Array], ...]:
+        """The pool's designs as projected, their means and deviations, per process."""
+        distances = between(self.known, self.pool.features, self.blocks)
+        projected = [p.project(distances) for p in self.processes]
+        return tuple((j, *p.predict(j)) for p, j in zip(self.processes, projected, strict=True))
 
     @cached_property
     def best(self) -> float:
         """The best mean of a told design."""
         process = self.processes[0]
-        return float(process.predict(process.project(process.features))[0].max())
+        projected = process.project(between(self.known, self.known, self.blocks))
+        return float(process.predict(projected)[0].max())
 
-    def predict(self, running: Array) -> tuple[Array, Array]:
+    def predict(self, running: Array | None = None) -> tuple[Array, Array]:
         """Means and deviations `[M, pool]`, as if running designs `[R, D]` met their means."""
-        means, deviations = [], []
-        for process, projected in zip(self.processes, self.projected, strict=True):
-            mean, deviation = process.predict(projected)
-            means.append(mean)
-            deviations.append(
-                conditioned(process, self.pool.features, projected, deviation, running)
-                if len(running)
-                else deviation
-            )
-        return np.array(means), np.array(deviations)
+        means = np.array([mean for _, mean, _ in self.believed])
+        deviations = np.array([deviation for *_, deviation in self.believed])
+        if running is not None:
+            known = between(self.known, running, self.blocks)
+            across = between(self.pool.features, running, self.blocks)
+            among = between(running, running, self.blocks)
+            for i, (projected, _, deviation) in enumerate(self.believed):
+                process = self.processes[i]
+                deviations[i] = conditioned(process, projected, deviation, known, across, among)
+        return means, deviations
 
 
 @dataclass
@@ -100,7 +114,8 @@ class Predictor:
     twice the range of all trials: the front becomes dense and long (see `expected_volume`).
 
     Trials stopped early are placed among those that reached the same epoch (`standings`); with
-    several objectives they are given the finished losses of the same place. What failed is never
+    several objectives they are given the finished losses of the same place, and until something
+    is finished, one process learns places as for one objective. What failed is never
     proposed again; what broke a constraint is placed last. Running designs are taken to meet
     their predictions, so that others are proposed beside them.
 
@@ -108,6 +123,8 @@ class Predictor:
         initial: how many designs are drawn at random first.
         patience: after so many trials without a better one, every second proposal is drawn from
             the posterior (Thompson sampling), so that a wrong model cannot hold the search.
+        earlier: trials of searches of the same space on other data (see `Informed`); they also
+            choose the first designs among random ones.
     """
 
     space: Space
@@ -115,34 +132,32 @@ class Predictor:
     constraints: tuple[Constraint, ...] = ()
     initial: int = 8
     patience: int = 25
+    earlier: tuple[Trial, ...] = ()
     _told: Told = field(init=False)
-    _seen: Seen = field(init=False)
     _state: State | None = field(init=False, default=None)
-    _theta: tuple[int, tuple[Theta, ...]] = field(init=False, default=(-1, ()))
+    _theta: tuple[tuple[int, int], tuple[Theta, ...]] = field(init=False, default=((0, 0), ()))
 
     def __post_init__(self) -> None:
-        self._told = Told(self.space, self.objectives, self.constraints)
-        self._seen = Seen(self.space)
+        self._told = Told(self.space, self.objectives, self.constraints, self.earlier)
 
     def tell(self, trial: Trial) -> None:
-        self._seen.add(trial)
         self._told.add(trial)
 
     def ask(self, rng: np.random.Generator, pending: Sequence[Architecture]) -> Proposal:
         told = self._told
         if told.usable < 2 or told.usable + len(pending) < self.initial:
             note = f"drawn at random: the first {self.initial} are"
-            return self._random(rng, pending, note)
+            return told.begin(rng, pending, note)
         state = self._learned()
         if state is None:
-            return self._random(rng, pending, "drawn at random: too few trials had readings")
-        taken = [*told.identities, *(self.space.identity(a) for a in pending)]
-        free = state.pool.free(taken)
+            return told.seen.random(rng, pending, "drawn at random: too few trials had readings")
+        since = told.identities[state.count :]
+        free = state.pool.free([*since, *(self.space.identity(a) for a in pending)])
         if not free.any():
-            return self._random(rng, pending, "drawn anew: all candidates have been tried")
-        since = [t.architecture for t in told.trials[state.count :] if t.usable]
-        running = [*since, *pending]
-        mean, deviation = state.predict(told.features(running) if running else np.zeros((0, 0)))
+            return told.seen.random(rng, pending, "drawn anew: all candidates have been tried")
+        running = [t.architecture for t in told.trials[state.count :] if t.usable]
+        running += pending
+        mean, deviation = state.predict(told.features(running) if running else None)
         what, acquisition = self._acquisition(state, mean, deviation, free, rng)
         return chosen(state.pool, mean[0], deviation[0], acquisition, what, state.count)
 
@@ -162,49 +177,53 @@ class Predictor:
         if len(mean) == 1:
             gain = expected_improvement(mean[0], deviation[0], state.best)
             return "expected improvement", np.where(free, gain, -np.inf)
-        gain = self._volume(state, mean, deviation, free, rng)
+        wide = bool(rng.random() < 0.5)
+        gain = self._volume(state, mean, deviation, free, wide, rng)
         return "expected gain of dominated volume", gain
-
-    def _random(
-        self, rng: np.random.Generator, pending: Sequence[Architecture], note: str
-    ) -> Proposal:
-        drawn, rejected = self._seen.first_new(lambda: self.space.sample(rng), pending)
-        return Proposal(drawn or self._seen.any_new(pending), Reason("random", note), rejected)
 
     def _learned(self) -> State | None:
         """The state at the start of the present window; a function of the trials before it."""
-        count = self._told.window()
+        count = beginning(len(self._told.trials), REFIT)
         if self._state is None or self._state.count != count:
             self._state = self._learn(count)
         return self._state
 
     def _learn(self, count: int) -> State | None:
-        told = self._told
-        data = self._data(count)
+        told, data = self._told, self._data(count)
         if data is None:
             return None
-        since = count - count % max(1, count // PARTS)
-        if self._theta[0] != since:  # weights and noise are found anew
-            earlier = data if since == count else self._data(since) or data
-            blocks = told.describe.blocks
-            found = tuple(most_probable(earlier.features, v, blocks) for v in earlier.values)
-            self._theta = since, found
+        blocks = told.describe.blocks
+        distances = between(data.features, data.features, blocks)
         processes = tuple(
-            fitted(data.features, v, told.describe.blocks, theta)
-            for v, theta in zip(data.values, self._theta[1], strict=True)
+            fitted(distances, values, theta)
+            for values, theta in zip(data.values, self._weights(count, data), strict=True)
         )
-        best = told.front(count)
-        front = tuple(losses(self.objectives, told.trials[i].metrics) for i in best)
-        read = [losses(self.objectives, t.metrics) for t in told.trials[:count] if t.usable]
-        worst = tuple(max(column) for column in zip(*read, strict=True))
-        first = dict(zip(reversed(front), reversed(best), strict=True))
-        stalled = count - 1 - max(first.values(), default=0)  # equals of old ones are no news
-        if (pool := told.everything) is None:
-            rng = np.random.default_rng((count, 3))
-            pool = told.around(told.best(data.places), rng, CHILDREN, STRANGERS)
-            state = State(count, pool, processes, data.scales, front, worst, stalled)
-            pool = joined(pool, told.around(self._promising(state, rng), rng, SECOND))
-        return State(count, pool, processes, data.scales, front, worst, stalled)
+        best, points = told.front(count), np.array(told.losses[:count])
+        front = points[best]
+        _, first = np.unique(front, axis=0, return_index=True)  # equals of old ones are no news
+        stalled = count - 1 - max((best[i] for i in first), default=0)
+        worst = np.nanmax(points, axis=0)
+        parts = data.features, blocks, processes, data.scales, front, worst, stalled
+        rng = np.random.default_rng((count, 3))
+        if (pool := told.remaining(count)) is not None:
+            state = State(count, pool, *parts)
+            return replace(state, pool=pool.part(self._promising(state, rng)[:SHORT]))
+        pool = told.around(told.best(data.places), rng, count, CHILDREN, STRANGERS)
+        state = State(count, pool, *parts)
+        parents = [pool.made(i) for i in self._promising(state, rng)[:BEST]]
+        return replace(state, pool=joined(pool, told.around(parents, rng, count, SECOND)))
+
+    def _weights(self, count: int, data: Data) -> tuple[Theta, ...]:
+        """Each process's weights and noise, found anew when a tenth of the trials is new."""
+        since = beginning(count, REWEIGH)
+        if self._theta[0] != (since, len(data.values)):
+            then = data if since == count else self._data(since)
+            if then is None or len(then.values) != len(data.values):
+                since, then = count, data
+            distances = between(then.features, then.features, self._told.describe.blocks)
+            found = tuple(most_probable(distances, values) for values in then.values)
+            self._theta = (since, len(found)), found
+        return self._theta[1]
 
     def _data(self, count: int) -> Data | None:
         """What the first trials say; None if fewer than two say something."""
@@ -216,30 +235,38 @@ class Predictor:
             return None
         trials = [told.trials[i] for i in kept]
         features = told.features([t.architecture for t in trials])
-        if len(self.objectives) == 1:
+        if len(self.objectives) == 1 or not any(t.status == "finished" for t in trials):
             return Data(places, features, (normal_scores(places[kept]),), ())
-        points = finished_losses(trials, self.objectives, self.constraints)
-        if points is None:
-            return None
+        points = comparable_losses(trials, self.objectives, self.constraints)
         scales = tuple(Scale.of(column) for column in points.T)
         values = tuple(s(column) for s, column in zip(scales, points.T, strict=True))
         return Data(places, features, values, scales)
 
-    def _promising(self, state: State, rng: np.random.Generator) -> list[Made]:
-        """The pool's designs of the highest hope, to be varied once more."""
-        mean, deviation = state.predict(np.zeros((0, 0)))
-        free = state.pool.free(self._told.identities)
-        hope = np.where(free, mean[0] + deviation[0], -np.inf)
+    def _promising(self, state: State, rng: np.random.Generator) -> list[int]:
+        """The places in the pool, those of the highest hope first."""
+        mean, deviation = state.predict()
+        hopes = [mean[0] + deviation[0]]
         if len(mean) > 1:
-            hope = self._volume(state, mean, deviation, free, rng)
-        top = np.argsort(-hope, kind="stable")[:BEST]
-        return [(state.pool.architectures[i], state.pool.origins[i]) for i in top]
+            free = np.ones(len(mean[0]), dtype=bool)
+            boxes = (False, True)
+            hopes = [self._volume(state, mean, deviation, free, wide, rng) for wide in boxes]
+        orders = np.array([np.argsort(-hope, kind="stable") for hope in hopes])
+        return list(dict.fromkeys(orders.T.ravel().tolist()))
 
     def _volume(
-        self, state: State, mean: Array, deviation: Array, free: Mask, rng: np.random.Generator
+        self,
+        state: State,
+        mean: Array,
+        deviation: Array,
+        free: Mask,
+        wide: bool,
+        rng: np.random.Generator,
     ) -> Array:
-        since = [t for t in self._told.trials[state.count :] if t.status == "finished"]
-        told = [losses(self.objectives, t.metrics) for t in since]
-        points = np.array([*state.front, *told])
-        worst = np.array(state.worst)
-        return expected_volume(mean, deviation, free, points, worst, state.scales, rng)
+        told, start = self._told, state.count
+        since = [
+            loss
+            for loss, trial in zip(told.losses[start:], told.trials[start:], strict=True)
+            if trial.status == "finished"
+        ]
+        points = np.array([*state.front, *since])
+        return expected_volume(mean, deviation, free, points, state.worst, state.scales, wide, rng)

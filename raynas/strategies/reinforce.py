@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,7 +29,7 @@ class Reinforce:
     not the paper's 12,800.
 
     Attributes:
-        memory, elite, batch, steps, learning_rate, curiosity, clip: see `Policy`.
+        memory, elite, batch, steps, learning_rate, curiosity, clip, earlier: see `Policy`.
     """
 
     space: Space
@@ -42,6 +42,7 @@ class Reinforce:
     learning_rate: float = 0.01
     curiosity: float = 0.01
     clip: float = 1.0
+    earlier: tuple[Trial, ...] = ()
     policy: Policy = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,10 +57,15 @@ class Reinforce:
             self.learning_rate,
             self.curiosity,
             self.clip,
+            earlier=self.earlier,
         )
 
     def ask(self, rng: np.random.Generator, pending: Sequence[Architecture]) -> Proposal:
         return self.policy.propose(rng, pending)
+
+    def restore(self, data: bytes, trials: Mapping[int, Trial]) -> None:
+        """See `Policy.restore`."""
+        self.policy.restore(data, trials)
 
     def tell(self, trial: Trial) -> None:
         places = self.policy.keep(trial)

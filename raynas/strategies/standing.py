@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 
 import numpy as np
 
@@ -43,6 +44,24 @@ def standings(
         own = _usable([trials[i] for i in usable], objectives)
         places[usable] = (len(broken) + own * len(usable)) / total
     return places
+
+
+def normal_scores(places: Array) -> Array:
+    """Places (larger is better) as quantiles of the normal distribution; equals share one."""
+    _, group, sizes = np.unique(places, return_inverse=True, return_counts=True)
+    middle = (np.cumsum(sizes) - sizes / 2) / len(places)
+    return np.array([NormalDist().inv_cdf(m) for m in middle])[group]
+
+
+def representative(kept: Sequence[int], places: Array, most: int) -> list[int]:
+    """Up to `most` of the trials: the best half, the latest sixth, the rest evenly by place."""
+    if len(kept) <= most:
+        return list(kept)
+    order = sorted(kept, key=lambda i: -places[i])
+    taken = {*order[: most // 2], *kept[-(most // 6) :]}
+    rest = [i for i in order if i not in taken]
+    spread = np.linspace(0, len(rest) - 1, most - len(taken)).astype(int)
+    return sorted(taken | {rest[k] for k in spread})
 
 
 def _usable(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Array:

@@ -10,6 +10,7 @@ from typing import Any
 import ray
 
 from raynas.archive import Archive, wait_until_free
+from raynas.run import Contents, read, write_atomically
 from raynas.trial import Job, Trial
 
 NAMESPACE = "raynas"
@@ -45,6 +46,17 @@ class ArchiveActor:
 
     async def find(self, number: int) -> Trial | None:
         return self._archive.find(number)
+
+    async def contents(self) -> Contents:
+        async with self._disk:
+            return await asyncio.to_thread(read, self._archive.run, self._archive.info.space)
+
+    async def cached(self, name: str) -> bytes | None:
+        path = self._archive.run / name
+        return path.read_bytes() if path.exists() else None
+
+    async def cache(self, name: str, data: bytes) -> None:
+        await asyncio.to_thread(write_atomically, self._archive.run / name, data)
 
     async def close(self) -> None:
         async with self._disk:
@@ -85,6 +97,20 @@ class RemoteArchive:
     def find(self, number: int) -> Trial | None:
         found: Trial | None = ray.get(self._actor.find.remote(number))
         return found
+
+    def contents(self) -> Contents:
+        """All jobs and trials so far, as tables."""
+        found: Contents = ray.get(self._actor.contents.remote())
+        return found
+
+    def cached(self, name: str) -> bytes | None:
+        """A file in the run's folder that can be computed again; None if there is none."""
+        data: bytes | None = ray.get(self._actor.cached.remote(name))
+        return data
+
+    def cache(self, name: str, data: bytes) -> None:
+        """Writes such a file, without waiting."""
+        self._actor.cache.remote(name, data)
 
     def close(self) -> None:
         """Rolls everything into Parquet and ends the actor."""

@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from ray import cloudpickle, tune
 from raynas.choices import FROM_FILES
 from raynas.errors import UserError
 from raynas.session import Evaluator, Session
+from raynas.strategies import STRATEGIES, Strategy
 from raynas.tune import archive_actor
 from raynas.tune.archive_actor import RemoteArchive
+from raynas.tune.controller_actor import RemoteStrategy
 from raynas.tune.schedulers import rungs, scheduler
 from raynas.tune.searcher import SessionSearcher
 from raynas.tune.trainable import DesignTrial, Work
@@ -38,6 +40,9 @@ class TuneDriver:
     def __init__(self, address: str | None) -> None:
         for name in ("tune", "execution.tune_controller", "analysis.experiment_analysis"):
             logging.getLogger(f"ray.tune.{name}").setLevel(logging.CRITICAL)  # the archive tells
+        for module in FROM_FILES:  # they travel as a whole
+            if sys.modules.get(module.__name__) is module:
+                cloudpickle.register_pickle_by_value(module)
         self._ours = not ray.is_initialized()
         if self._ours:
             _connect(address)
@@ -45,6 +50,12 @@ class TuneDriver:
     def open(self, folder: Path) -> RemoteArchive:
         """Starts the archive actor of a run, or finds the one that serves it."""
         return archive_actor.start(folder)
+
+    def strategy(self, make: Callable[[], Strategy], name: str, archive: RemoteArchive) -> Strategy:
+        """The strategy that `make` returns; one with a controller as an actor of its own."""
+        if STRATEGIES[name.partition(":")[0]].controller:
+            return RemoteStrategy.start(make, archive)
+        return make()
 
     def run(
         self,
@@ -74,12 +85,9 @@ class TuneDriver:
         places = _slots(cpus, gpus)
         batches = evaluator.epochs == 1
         searcher = SessionSearcher(session, archive, trials, places, deadline, batches)
-        stops = rungs(evaluator.epochs) if settings["scheduler"] != "none" else []
+        stops = rungs(settings["scheduler"], evaluator.epochs)
         device = "cuda" if gpus else "cpu"
         timeout = settings["trial_timeout"]
-        for module in FROM_FILES:  # they travel as a whole
-            if sys.modules.get(module.__name__) is module:
-                cloudpickle.register_pickle_by_value(module)
         work = Work(
             evaluator, session.objectives, archive, frozenset(stops), cpus, device, timeout, gpus
         )

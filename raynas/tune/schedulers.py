@@ -1,26 +1,53 @@
-"""Early stopping: ASHA for one objective (Tune's own), and for several."""
+"""Early stopping: Tune's own schedulers for one objective, the same rules on fronts for several.
+
+Nothing is ever paused: a trial cannot be saved in the middle of an epoch's generator, so what Tune
+would pause it would train anew. HyperBand's brackets are therefore run asynchronously.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import (
+    AsyncHyperBandScheduler,
+    FIFOScheduler,
+    MedianStoppingRule,
+    TrialScheduler,
+)
 
-from raynas.objective import Metrics, Objective, crowding, losses, ranks
+from raynas.objective import (
+    Array,
+    Metrics,
+    Objective,
+    contributions,
+    crowding,
+    losses,
+    ranks,
+)
 from raynas.trial import Trial as Past
 
 REDUCTION = 3  # a third of the trials goes on at each rung
-MEMORY = 300  # trials that a rung remembers; more would cost time and compare with old times
+FEWEST = 3  # other trials that the median rule needs: Tune's default
+EXACT = 3  # objectives up to which volumes are computed: with five it can take 15 seconds
+MEMORY = 300  # trials that are compared with; more would cost time and compare with old times
 
 
-def rungs(epochs: int) -> list[int]:
-    """The epochs at which trials are compared: a ninth and a third of them all, rounded up."""
+def rungs(name: str, epochs: int) -> list[int]:
+    """The epochs at which a scheduler compares trials, the last epoch left out.
+
+    For halving a ninth and a third of them all, rounded up; for the median rule every ninth.
+    """
+    if name == "none":
+        return []
     first = -(-epochs // REDUCTION**2)
+    if name == "median":
+        return list(range(first, epochs, first))
     return [epoch for epoch in (first, first * REDUCTION) if epoch < epochs]
 
 
@@ -30,22 +57,20 @@ def scheduler(
     """The scheduler of this name; what cannot stop anything early trains all to the end.
 
     Args:
-        past: trials of an earlier part of the search: those at a rung are compared with them.
+        name: `asha`, `bohb`, `median` or `none`.
+        past: trials of an earlier part of the search: those that follow are compared with them.
     """
-    stops = rungs(epochs)
-    if name == "none" or not stops:
+    stops = rungs(name, epochs)
+    if not stops:
         return InOrder()
+    # Of HyperBand's brackets each leaves out one rung more, the last all of them.
+    brackets = [stops[skipped:] for skipped in range(len(stops) + 1)] if name == "bohb" else [stops]
     if len(objectives) > 1:
-        return ParetoHalving(objectives, stops, past)
-    return Halving(
-        past,
-        time_attr="epoch",
-        metric=objectives[0].name,
-        mode=objectives[0].direction,
-        grace_period=stops[0],
-        reduction_factor=REDUCTION,
-        max_t=epochs + 1,  # one more, so that it never ends a trial that ends by itself
-    )
+        rule = not_behind_most if name == "median" else in_best_third
+        return ParetoStopping(objectives, brackets, rule, past)
+    if name == "median":
+        return Median(objectives[0], stops, past)
+    return Halving(objectives[0], brackets, epochs, past)
 
 
 class InOrder(FIFOScheduler):  # type: ignore[misc]  # ray has no types here
@@ -56,51 +81,161 @@ class InOrder(FIFOScheduler):  # type: ignore[misc]  # ray has no types here
 
 
 class Halving(AsyncHyperBandScheduler):  # type: ignore[misc]  # ray has no types here
-    """Tune's own ASHA (Li et al. 2020, arXiv:1810.05934)."""
+    """Tune's own ASHA (Li et al. 2020, arXiv:1810.05934), in one bracket or several."""
 
-    def __init__(self, past: Iterable[Past], **options: Any) -> None:
-        super().__init__(**options)
-        # One bracket: nothing is drawn. Tune keeps what reached its rungs in private.
-        for stop, recorded in self._brackets[0]._rungs:
-            for trial in past:
-                if reading := _reading(trial, stop, [options["metric"]]):
-                    recorded[f"past {trial.number}"] = self._metric_op * reading[options["metric"]]
+    def __init__(
+        self,
+        objective: Objective,
+        brackets: Sequence[Sequence[int]],
+        epochs: int,
+        past: Iterable[Past] = (),
+    ) -> None:
+        super().__init__(
+            time_attr="epoch",
+            metric=objective.name,
+            mode=objective.direction,
+            grace_period=brackets[0][0],
+            reduction_factor=REDUCTION,
+            brackets=len(brackets),
+            max_t=epochs + 1,  # one more, so that it never ends a trial that ends by itself
+        )
+        self._lengths = [len(bracket) for bracket in brackets]
+        for trial in past:  # Tune keeps what reached its rungs in private
+            for stop, recorded in self._brackets[drawn(trial.seed, self._lengths)]._rungs:
+                if reading := _reading(trial, stop, [objective.name]):
+                    value = self._metric_op * reading[objective.name]
+                    recorded[f"past {trial.number}"] = value
+
+    def on_trial_add(self, controller: Any, trial: Any) -> None:
+        """Places a trial in its bracket; Tune would draw one from the global generator."""
+        del controller
+        self._trial_info[trial.trial_id] = self._brackets[drawn(_seed(trial), self._lengths)]
 
     def choose_trial_to_run(self, controller: Any) -> Any:
         return _waiting(controller)
 
 
-class ParetoHalving(InOrder):
-    """Asynchronous successive halving (ASHA, Li et al. 2020) under several objectives.
+class Median(MedianStoppingRule):  # type: ignore[misc]  # ray has no types here
+    """Tune's own median rule (Golovin et al. 2017).
 
-    A trial that reaches a rung goes on if none of the latest that reached it dominates it, or if
-    it is among the best third of them, ordered by non-dominated rank and, within a rank, by
-    crowding distance (Deb et al. 2002): so the small and the accurate both survive.
+    A trial is stopped if its best reading so far is worse than the median of what the others had
+    on average up to the same epoch.
     """
 
     def __init__(
-        self, objectives: Sequence[Objective], stops: Sequence[int], past: Iterable[Past] = ()
+        self, objective: Objective, stops: Sequence[int], past: Iterable[Past] = ()
+    ) -> None:
+        # Where there is little to compare with, Tune would pause a trial for each that waits, and
+        # nothing ever goes on with those: the search would hang. No slice is longer than infinite.
+        super().__init__(
+            time_attr="epoch",
+            metric=objective.name,
+            mode=objective.direction,
+            grace_period=stops[0],
+            min_samples_required=FEWEST,
+            min_time_slice=math.inf,
+        )
+        self._stops = frozenset(stops)
+        for trial in past:
+            readings = [(stop, _reading(trial, stop, [objective.name])) for stop in stops]
+            if told := [{**reading, "epoch": stop} for stop, reading in readings if reading]:
+                self._results[f"past {trial.number}"] = told
+
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Compares at the same epochs of all trials: a mean over others would not be like it."""
+        if result.get("epoch") not in self._stops or self._metric not in result:
+            return str(TrialScheduler.CONTINUE)
+        slim = {name: result[name] for name in ("epoch", self._metric)}  # it is kept
+        return str(super().on_trial_result(controller, trial, slim))
+
+    def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Forgets the oldest; Tune would keep the last result, which a failed trial has not."""
+        del controller, trial, result
+        while len(self._results) > MEMORY:
+            del self._results[next(iter(self._results))]
+
+    def choose_trial_to_run(self, controller: Any) -> Any:
+        return _waiting(controller)
+
+
+class ParetoStopping(InOrder):
+    """Stops trials by what all objectives say at a rung, among those of the same bracket.
+
+    Args:
+        brackets: the rungs of each bracket.
+        rule: whether the last of losses `[N, M]` goes on; the others reached the rung before it.
+    """
+
+    def __init__(
+        self,
+        objectives: Sequence[Objective],
+        brackets: Sequence[Sequence[int]],
+        rule: Callable[[Array], bool],
+        past: Iterable[Past] = (),
     ) -> None:
         super().__init__()
         self._objectives = objectives
-        names = [o.name for o in objectives]
-        self._reached: dict[int, deque[tuple[float, ...]]] = {}
-        for stop in stops:
-            readings = (_reading(trial, stop, names) for trial in past)
-            points = (losses(objectives, reading) for reading in readings if reading)
-            self._reached[stop] = deque(points, maxlen=MEMORY)
+        self._rule = rule
+        self._lengths = [len(bracket) for bracket in brackets]
+        self._brackets: list[dict[int, deque[tuple[float, ...]]]] = [
+            {stop: deque(maxlen=MEMORY) for stop in bracket} for bracket in brackets
+        ]
+        for trial in past:
+            for stop, reached in self._brackets[drawn(trial.seed, self._lengths)].items():
+                if reading := _reading(trial, stop, [o.name for o in objectives]):
+                    reached.append(losses(objectives, reading))
 
-    def on_trial_result(self, _controller: Any, _trial: Any, result: dict[str, Any]) -> str:
-        reached = self._reached.get(result.get("epoch", 0))
+    def on_trial_result(self, _controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        bracket = self._brackets[drawn(_seed(trial), self._lengths)]
+        reached = bracket.get(result.get("epoch", 0))
         if reached is None or not all(o.name in result for o in self._objectives):
             return str(TrialScheduler.CONTINUE)
         reached.append(losses(self._objectives, result))
-        points = np.array(reached)
-        rank = ranks(points)
-        order = np.lexsort((-crowding(points), rank))
-        place = int(np.flatnonzero(order == len(points) - 1)[0])
-        goes_on = rank[-1] == 0 or place < math.ceil(len(points) / REDUCTION)
+        goes_on = self._rule(np.array(reached))
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+
+def in_best_third(points: Array) -> bool:
+    """Whether the last of `[N, M]` losses is on their front, or in the best third of them.
+
+    They are ordered by non-dominated rank and, within a rank, by hypervolume contribution: what
+    only this one of its rank dominates, up to the reference point, which has the worst loss of
+    all N in each objective. Beyond three objectives, where volumes are costly, by crowding
+    distance (Deb et al. 2002). Of equals, the earlier is better.
+    """
+    rank = ranks(points)
+    if rank[-1] == 0:
+        return True
+    places = math.ceil(len(points) / REDUCTION) - int((rank < rank[-1]).sum())
+    peers = points[rank == rank[-1]]
+    if places <= 0 or places >= len(peers):
+        return places > 0
+    few = points.shape[1] <= EXACT
+    worth = contributions(peers, points.max(axis=0)) if few else crowding(peers)
+    return int((worth[:-1] >= worth[-1]).sum()) < places
+
+
+def not_behind_most(points: Array) -> bool:
+    """Whether at most half of the others dominate the last of `[N, M]` losses."""
+    others, last = points[:-1], points[-1]
+    better = (others <= last).all(axis=1) & (others < last).any(axis=1)
+    return len(others) < FEWEST or bool(better.mean() <= 0.5)
+
+
+def drawn(seed: int, lengths: Sequence[int]) -> int:
+    """The bracket of a trial, drawn from its seed; brackets are given by their number of rungs.
+
+    The shares are HyperBand's (Li et al. 2018, Algorithm 1): 55, 27 and 18 % of the trials in
+    brackets of two, one and no rungs, so that each is given about as many epochs.
+    """
+    weights = np.array([REDUCTION**length / (length + 1) for length in lengths])
+    rng = np.random.default_rng((seed, len(lengths)))
+    return int(rng.choice(len(lengths), p=weights / weights.sum()))
+
+
+def _seed(trial: Trial) -> int:
+    """Of the job that a Tune trial carries out; where there are rungs, it is one."""
+    return int(json.loads(trial.config["jobs"])[0]["seed"])
 
 
 def _reading(trial: Past, stop: int, names: Sequence[str]) -> Metrics | None:

@@ -1,0 +1,116 @@
+"""The controller of a search by reinforcement learning as an actor of its own.
+
+It may sit on any node and its node may die: Ray starts it again, and it replays the archive. What
+it dumps into the run now and then only shortens that replay.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import ray
+
+from raynas import tables
+from raynas.architecture import Architecture
+from raynas.strategies import Strategy
+from raynas.trial import Proposal, Trial
+from raynas.tune.archive_actor import RemoteArchive
+
+DUMP = "controller.safetensors"  # in the run's folder
+EVERY = 50  # trials from one dump to the next
+
+_log = logging.getLogger(__name__)
+
+
+class Dumps(Protocol):
+    """The state of a policy (`raynas.strategies.policy`)."""
+
+    told: list[int]
+
+    def dump(self) -> bytes: ...
+
+
+class Controlled(Strategy, Protocol):
+    """A strategy with a controller: what `reinforce` and `generator` have in common."""
+
+    @property
+    def policy(self) -> Dumps: ...
+
+    def restore(self, data: bytes, trials: Mapping[int, Trial]) -> None: ...
+
+
+class ControllerActor:
+    """Serves one strategy; begins by learning whatever the archive holds."""
+
+    def __init__(self, make: Callable[[], Controlled], archive: RemoteArchive) -> None:
+        self._archive = archive
+        self._told: set[int] = set()
+        contents = archive.contents()
+        reasons = {job.number: job.proposal.reason for job in tables.jobs_from(contents.proposals)}
+        trials = [
+            replace(trial.for_strategy(), reason=reasons.get(trial.number))
+            for trial in tables.trials_from(contents.trials)
+        ]
+        self._strategy = self._restored(make, {trial.number: trial for trial in trials})
+        for trial in trials:
+            self.tell(trial)
+
+    def ask(self, rng: np.random.Generator, pending: Sequence[Architecture]) -> Proposal:
+        return self._strategy.ask(rng, pending)
+
+    def tell(self, trial: Trial) -> None:
+        """Learns from a trial, once: after a restart, what the archive held may come again."""
+        if trial.number in self._told:
+            return
+        self._told.add(trial.number)
+        self._strategy.tell(trial)
+        if len(self._told) % EVERY == 0:
+            self._archive.cache(DUMP, self._strategy.policy.dump())
+
+    def told(self) -> set[int]:
+        return self._told
+
+    def _restored(self, make: Callable[[], Controlled], trials: Mapping[int, Trial]) -> Controlled:
+        """The strategy as it was dumped; a new one if it was not, or something else was."""
+        strategy = make()
+        data = self._archive.cached(DUMP)
+        if data is None:
+            return strategy
+        try:
+            strategy.restore(data, trials)
+        except Exception as error:  # a cache: whatever is wrong with it, it can be done without
+            _log.warning("%s is not used: %s", DUMP, error)
+            return make()
+        self._told.update(strategy.policy.told)
+        return strategy
+
+
+@dataclass
+class RemoteStrategy:
+    """The actor behind the same calls as the strategy itself."""
+
+    actor: Any
+    _told: set[int]
+    _sent: list[Any] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, make: Callable[[], Strategy], archive: RemoteArchive) -> RemoteStrategy:
+        """Starts the actor on any node; it ends with the process that started it."""
+        options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
+        actor = ray.remote(**options)(ControllerActor).remote(make, archive)
+        return cls(actor, ray.get(actor.told.remote()))
+
+    def ask(self, rng: np.random.Generator, pending: Sequence[Architecture]) -> Proposal:
+        sent, self._sent = self._sent, []
+        ray.get(sent)  # raises what a strategy raised when it was told
+        proposal: Proposal = ray.get(self.actor.ask.remote(rng, list(pending)))
+        return proposal
+
+    def tell(self, trial: Trial) -> None:
+        """Sends a trial without waiting: it arrives before what is asked later."""
+        if trial.number not in self._told:  # else the actor has read it in the archive
+            self._sent.append(self.actor.tell.remote(trial))
