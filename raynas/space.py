@@ -208,20 +208,27 @@ class Space:
         Two architectures are neighbours if they differ in one decision that both answer, and
         what only one of them answers stands at its first option: a symmetric relation.
         """
-        for changed, old in architecture.choices:
-            for new in self.by_name[changed].options:
-                if new == old:
-                    continue
+        for name, option in self.edits(architecture):
+            if (other := self.neighbour(architecture, name, option)) is not None:
+                yield other
 
-                def pick(d: Decision, changed: str = changed, new: Option = new) -> Option:
-                    return (
-                        new if d.name == changed else architecture.options.get(d.name, d.options[0])
-                    )
+    def edits(self, architecture: Architecture) -> Iterator[tuple[str, Option]]:
+        """Yields every decision that it answers with every other option."""
+        for name, old in architecture.choices:
+            yield from ((name, new) for new in self.by_name[name].options if new != old)
 
-                other = self.answer(pick)
-                lost = architecture.options.keys() - other.options.keys()
-                if all(architecture[n] == self.by_name[n].options[0] for n in lost):
-                    yield other
+    def neighbour(
+        self, architecture: Architecture, name: str, option: Option
+    ) -> Architecture | None:
+        """The neighbour by one edit, see `neighbours`; None if the edit makes none."""
+
+        def pick(d: Decision) -> Option:
+            return option if d.name == name else architecture.options.get(d.name, d.options[0])
+
+        other = self.answer(pick)
+        lost = architecture.options.keys() - other.options.keys()
+        kept = all(architecture[n] == self.by_name[n].options[0] for n in lost)
+        return other if kept else None
 
     def enumerate(self) -> Iterator[Architecture]:
         """Yields every architecture once, the last decisions changing fastest."""

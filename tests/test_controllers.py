@@ -98,7 +98,7 @@ def test_neither_weights_nor_draws_touch_the_global_generator(attention):
 
 def test_heat_makes_options_more_alike():
     controller = shaken(CELL, False)
-    cool, hot = (controller.draw(np.random.default_rng(0), 50, None, t) for t in (1.0, 9.0))
+    cool, hot = (controller.draw(np.random.default_rng(0), 50, None, t) for t in ((1.0,), (9.0,)))
     assert hot.entropy.mean() > cool.entropy.mean()
 
 

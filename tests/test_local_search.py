@@ -6,9 +6,9 @@ import pytest
 from raynas.architecture import Decision
 from raynas.objective import Objective, pareto_front
 from raynas.space import Space
-from raynas.strategies.local_search import LocalSearch, Place, _edited
+from raynas.strategies.local_search import LocalSearch
 from raynas.trial import Trial
-from tests.spaces import CELL, TREE, score
+from tests.spaces import CELL, score
 
 ACCURACY = (Objective.parse("accuracy:max"),)
 BOTH = (*ACCURACY, Objective.parse("params:min"))
@@ -33,14 +33,6 @@ def tell(strategy, number, proposal, metrics, status="finished", **fields):
 
 def flat(_):
     return {"accuracy": 0.5}
-
-
-@pytest.mark.parametrize("space", [CELL, TREE], ids=lambda s: s.name)
-def test_edits_make_the_neighbours_of_the_space(space):
-    for design in list(space.enumerate())[::5]:
-        place = Place(Trial(0, design, "finished"), space)
-        made = [_edited(space, design, *edit) for edit in place.edits]
-        assert {str(a) for a in made if a} == {str(a) for a in space.neighbours(design)}
 
 
 def test_moves_to_a_better_neighbour_at_once():

@@ -192,13 +192,14 @@ class Controller(nn.Module):
         rng: np.random.Generator,
         number: int,
         budget: float | None = None,
-        temperature: float = 1.0,
+        temperatures: Sequence[float] = (1.0,),
     ) -> Draws:
-        """Draws designs; above 1, `temperature` makes options more alike."""
+        """Draws designs, each (or all) at its temperature: above 1, options are more alike."""
         answers = np.full((number, len(self.parents)), -1)
         log_probability, entropy = np.zeros(number), np.zeros(number)
         chances = np.zeros((number, len(self.parents), max(self.sizes)))
         lots = rng.random((number, len(self.parents)))
+        heat = np.array(temperatures)[:, None]
         rows, memory = np.arange(number), None
         before = torch.zeros(number, dtype=torch.long)
         asked = self.decision.weight + self._about(
@@ -214,7 +215,7 @@ class Controller(nn.Module):
             x = self.token.weight[before] + asked[d]
             state, memory = self.body.step(x, memory, going)
             logits = torch.addmm(outside[d], state, outputs[d]).numpy().astype(np.float64)
-            p = np.exp((logits - logits.max(1, keepdims=True)) / temperature)
+            p = np.exp((logits - logits.max(1, keepdims=True)) / heat)
             p /= p.sum(1, keepdims=True)  # `absent` options have none
             chosen = (lots[:, d, None] > p.cumsum(1)).sum(1).clip(max=self.sizes[d] - 1)
             answers[active, d] = chosen[active]

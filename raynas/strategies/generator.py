@@ -52,7 +52,7 @@ class Generator:
     cost: str = ""
     memory: int = 64
     elite: int = 24
-    batch: int = 8
+    batch: int = 10
     steps: int = 4
     learning_rate: float = 0.005
     curiosity: float = 0.01

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from raynas.architecture import Architecture, Decision, Option
+from raynas.architecture import Architecture, Option
 from raynas.objective import Array, Objective, crowding
 from raynas.space import Space
 from raynas.strategies.base import Seen
@@ -34,13 +34,7 @@ class Place:
     @cached_property
     def edits(self) -> tuple[tuple[str, Option], ...]:
         """Every (decision, other option)."""
-        chosen = self.trial.architecture
-        return tuple(
-            (name, new)
-            for name, old in chosen.choices
-            for new in self.space.by_name[name].options
-            if new != old
-        )
+        return tuple(self.space.edits(self.trial.architecture))
 
     @property
     def exhausted(self) -> bool:
@@ -191,7 +185,7 @@ class LocalSearch:
         for i in order.tolist():
             if i in place.tried:
                 continue
-            other = _edited(self.space, place.trial.architecture, *place.edits[i])
+            other = self.space.neighbour(place.trial.architecture, *place.edits[i])
             if other is None or self._seen.number(other) is not None:
                 place.tried.add(i)
             elif self.space.identity(other) not in running:
@@ -217,14 +211,3 @@ class LocalSearch:
                 reason = Reason.child("mutation", note, origin, drawn)
                 return Proposal(drawn, reason, rejected)
         return self._seen.random(rng, pending, "drawn at random: a climb may begin here")
-
-
-def _edited(space: Space, start: Architecture, name: str, new: Option) -> Architecture | None:
-    """The neighbour by one edit, as in `Space.neighbours`; None if the edit makes none."""
-
-    def pick(d: Decision) -> Option:
-        return new if d.name == name else start.options.get(d.name, d.options[0])
-
-    other = space.answer(pick)
-    lost = start.options.keys() - other.options.keys()
-    return other if all(start[n] == space.by_name[n].options[0] for n in lost) else None

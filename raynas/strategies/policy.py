@@ -21,7 +21,7 @@ from raynas.trial import Proposal, Reason, Trial
 
 # How many designs are drawn at once, and how hot, until one is new. A controller that has
 # settled draws what has been tried; heat makes it look around what it likes.
-ROUNDS = ((4, 1.0), (16, 1.0), (16, 1.5), (16, 2.5))
+ROUNDS = ((1.0,) * 4, (1.0,) * 16 + (1.5,) * 16 + (2.5,) * 16)
 STARTUP = 10  # trials before the first update: ranks of fewer mislead
 FADING = 0.95  # of the moving-average baseline, per trial
 EARLIER, LESSONS = 256, 60  # trials of earlier searches, and steps that are made on them
@@ -94,17 +94,17 @@ class Policy:
         Args:
             wish: what the note says of the budget.
         """
-        for number, heat in ROUNDS:
-            draws = self.controller.draw(rng, number, budget, heat)
+        for heats in ROUNDS:
+            draws = self.controller.draw(rng, len(heats), budget, heats)
             rows = iter(designs := [self.controller.read(row) for row in draws.answers])
-            taken, rejected = self.seen.first_new(rows.__next__, pending, number)
+            taken, rejected = self.seen.first_new(rows.__next__, pending, len(heats))
             if taken is not None:
                 row = designs.index(taken)
                 scores = {
                     "log_probability": float(draws.log_probability[row]),
                     "entropy": float(draws.entropy[row]),
                 }
-                hot = f" at temperature {heat}" if heat != 1 else ""
+                hot = f" at temperature {heats[row]}" if heats[row] != 1 else ""
                 note = f"drawn by the controller after {self.updates} updates{hot}{wish}"
                 chances = self.controller.chances(draws, row)
                 reason = Reason("policy", note, scores=scores, chances=chances)
