@@ -219,7 +219,7 @@ def _extend(folder: Path, rows: pa.Table) -> None:
     if old:
         last = pq.read_table(old[-1], partitioning=None)
         if len(last) < PART_ROWS:
-            rows = pa.concat_tables([last, rows.cast(last.schema)])
+            rows = pa.concat_tables([cast(last, rows.schema), rows])
         else:
             number += 1
     write_table(folder / f"part-{number:06d}.parquet", rows)

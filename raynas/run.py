@@ -118,7 +118,7 @@ def read(run: Path, space: Space) -> Contents:
     known = numbers(old_proposals)
     proposals = tables.proposals_table([j for j in jobs if j.number not in known])
     if old_proposals is not None:
-        proposals = pa.concat_tables([old_proposals, proposals])
+        proposals = pa.concat_tables([cast(old_proposals, tables.PROPOSALS), proposals])
     return Contents(table, proposals, notes)
 
 

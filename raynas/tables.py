@@ -133,7 +133,7 @@ def jobs_from(table: pa.Table) -> Iterator[Job]:
                 tuple(row["parents"]),
                 changed,
                 dict(row["scores"]),
-                {name: tuple(chances) for name, chances in row["chances"]},
+                {name: tuple(chances) for name, chances in row["chances"] or ()},
             )
             candidates = tuple(Candidate(**c) for c in row["candidates"])
             yield Job(

@@ -21,7 +21,7 @@ from raynas.trial import Proposal, Reason, Trial
 
 # How many designs are drawn at once, and how hot, until one is new. A controller that has
 # settled draws what has been tried; heat makes it look around what it likes.
-ROUNDS = ((1.0,) * 4, (1.0,) * 16 + (1.5,) * 16 + (2.5,) * 16)
+ROUNDS = ((1.0,) * 4, (1.0,) * 8 + (1.5,) * 8 + (2.5,) * 8)
 STARTUP = 10  # trials before the first update: ranks of fewer mislead
 FADING = 0.95  # of the moving-average baseline, per trial
 EARLIER, LESSONS = 256, 60  # trials of earlier searches, and steps that are made on them
