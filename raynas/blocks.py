@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
@@ -148,14 +149,14 @@ class MBConv(nn.Module):
         bits: int = 32,
     ) -> None:
         super().__init__()
-        parts: list[nn.Module] = []
+        parts: dict[str, nn.Module] = {}  # named by what they do: a supernet shares by names
         if hidden != c_in:
-            parts.append(normalized(c_in, hidden, 1, 1, activation, bits=bits))
-        parts.append(normalized(hidden, hidden, kernel, stride, activation, hidden, bits))
+            parts["expand"] = normalized(c_in, hidden, 1, 1, activation, bits=bits)
+        parts["filter"] = normalized(hidden, hidden, kernel, stride, activation, hidden, bits)
         if squeezed:
-            parts.append(SqueezeExcite(hidden, squeezed, squeeze_activation, gate, bits))
-        parts.append(normalized(hidden, c_out, 1, bits=bits))
-        self.branch = nn.Sequential(*parts)
+            parts["scale"] = SqueezeExcite(hidden, squeezed, squeeze_activation, gate, bits)
+        parts["project"] = normalized(hidden, c_out, 1, bits=bits)
+        self.branch = nn.Sequential(OrderedDict(parts))
         self.adds_input = stride == 1 and c_in == c_out
 
     def forward(self, x: Tensor) -> Tensor:

@@ -98,17 +98,23 @@ class Cell(nn.Module):
     def __init__(self, place: Place) -> None:
         super().__init__()
         self.graph, width = place.graph, place.width
-        enter = (make(c_in, width) for make, c_in in place.enter)
-        self.enter = nn.ModuleDict(dict(zip(place.graph.inputs, enter, strict=True)))
-        self.operations = nn.ModuleList(
-            OPERATIONS[e.operation](width, place.stride if e.source in place.graph.inputs else 1)
-            for e in place.graph.edges
-        )
+        self.enter = nn.ModuleDict()
+        for name, (make, c_in), parts in zip(
+            place.graph.inputs, place.enter, place.parts, strict=True
+        ):
+            self.enter[name] = make(c_in, width)
+            _mark(self.enter[name], parts)
+        self.operations = nn.ModuleDict()
+        for e in place.graph.edges:  # named by what they do where: a supernet shares by names
+            name = f"{e.target}_from_{e.source}_{e.operation or 'as_it_is'}"
+            name += "_again" if name in self.operations else ""  # NASNet may add up two alike
+            stride = place.stride if e.source in place.graph.inputs else 1
+            self.operations[name] = OPERATIONS[e.operation](width, stride)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         values = {n: self.enter[n](x) for n, x in zip(self.graph.inputs, inputs, strict=True)}
         joined: list[Tensor] = []
-        for edge, operation in zip(self.graph.edges, self.operations, strict=True):
+        for edge, operation in zip(self.graph.edges, self.operations.values(), strict=True):
             y = operation(values[edge.source])
             if edge.target == self.graph.output:
                 joined.append(y)
@@ -131,6 +137,7 @@ class Place:
         stride: 2 for a reduction cell, else 1.
         sources: for each input of the graph the index of the cell that it comes from.
         enter: for each input the layer that brings it to width and resolution, with its channels.
+        parts: for each input the numbers of the nodes that it concatenates; none for the stem.
     """
 
     index: int
@@ -139,6 +146,7 @@ class Place:
     stride: int
     sources: tuple[int, ...]
     enter: tuple[tuple[Callable[[int, int], nn.Module], int], ...]
+    parts: tuple[tuple[int, ...], ...]
 
     @property
     def name(self) -> str:
@@ -147,7 +155,24 @@ class Place:
     @property
     def channels(self) -> int:
         """Of its value: those of all nodes that it concatenates."""
-        return self.width * sum(edge.target == self.graph.output for edge in self.graph.edges)
+        return self.width * len(self.nodes)
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """The numbers of the nodes that it concatenates, which are called node0, node1, ..."""
+        edges = (edge for edge in self.graph.edges if edge.target == self.graph.output)
+        return tuple(int(edge.source.removeprefix("node")) for edge in edges)
+
+
+def _mark(layers: nn.Module, parts: tuple[int, ...]) -> None:
+    """Leaves word with the layers that read a concatenation which parts of the whole they read.
+
+    A supernet shares their weights by part: what reads node 3 stays with node 3, whatever other
+    nodes are concatenated.
+    """
+    for layer in layers.modules():
+        if parts and isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.input_parts = parts  # type: ignore[assignment]  # plain data on a module
 
 
 def places(stack: Sequence[Graph | None], channels: int) -> list[Place]:
@@ -155,6 +180,7 @@ def places(stack: Sequence[Graph | None], channels: int) -> list[Place]:
     halving = reductions(len(stack))
     found: list[Place] = []
     widths = {-2: STEM * channels, -1: STEM * channels}
+    nodes: dict[int, tuple[int, ...]] = {-2: (), -1: ()}
     for k, graph in enumerate(stack):
         channels *= 2 if k in halving else 1
         if graph is not None:
@@ -163,8 +189,9 @@ def places(stack: Sequence[Graph | None], channels: int) -> list[Place]:
                 (FactorizedReduction if i == k - 2 and k - 1 in halving else _project, widths[i])
                 for i in sources
             )
-            found.append(Place(k, graph, channels, 1 + (k in halving), sources, enter))
-            widths[k] = found[-1].channels
+            parts = tuple(nodes[i] for i in sources)
+            found.append(Place(k, graph, channels, 1 + (k in halving), sources, enter, parts))
+            widths[k], nodes[k] = found[-1].channels, found[-1].nodes
     return found
 
 
@@ -195,6 +222,7 @@ class CellNetwork(nn.Module):
         head: dict[str, nn.Module] = {"relu": nn.ReLU()} if relu else {}
         head |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
         head["classifier"] = nn.Linear(last, num_classes)
+        _mark(head["classifier"], cells[-1].nodes if cells else ())
         self.head = tuple(head)
         for name, part in head.items():
             self.add_module(name, part)

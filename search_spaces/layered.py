@@ -66,12 +66,13 @@ def build(
             super().__init__()
             pick = {d.leaf: architecture[d.name] for d in _layer(i)}
             c_out = int(pick["filter_size"])
-            make = OPERATIONS[str(pick["type"])].build
-            self.operation = nn.Sequential(
-                make(c_in, c_out, int(pick["kernel_size"]), stride),
-                nn.BatchNorm2d(c_out),
-                ACTIVATIONS[str(pick["activation"])](),
-            )
+            kind, kernel = str(pick["type"]), int(pick["kernel_size"])
+            parts = {  # named by what they do: a supernet shares by names
+                kind: OPERATIONS[kind].build(c_in, c_out, kernel, stride),
+                f"{kind}_norm": nn.BatchNorm2d(c_out),
+                "activation": ACTIVATIONS[str(pick["activation"])](),
+            }
+            self.operation = nn.Sequential(OrderedDict(parts))
             self.shortcut: nn.Module | None = None
             if pick["skip_connection"]:
                 same = c_in == c_out and stride == 1

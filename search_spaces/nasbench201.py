@@ -126,7 +126,8 @@ def build(
             super().__init__()
             self.alive, self.dead = nn.ModuleDict(), nn.ModuleDict()
             for s, t in EDGES:
-                operation, name = str(architecture[_name(s, t)]), f"node{t}_from_{s}"
+                operation = str(architecture[_name(s, t)])
+                name = f"node{t}_from_{s}_{operation}"  # a supernet shares by names
                 if (NODES[s], NODES[t]) in alive:
                     self.alive[name] = layer(operation, width)
                 elif operation in KERNEL:
@@ -135,7 +136,8 @@ def build(
         def forward(self, x: Tensor) -> Tensor:
             values: dict[int, Tensor] = {0: x}
             for s, t in EDGES:
-                if (name := f"node{t}_from_{s}") in self.alive:
+                name = f"node{t}_from_{s}_{architecture[_name(s, t)]}"
+                if name in self.alive:
                     y = self.alive[name](values[s])
                     values[t] = values[t] + y if t in values else y
             output: Tensor = values.get(3, 0 * x)

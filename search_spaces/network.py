@@ -152,9 +152,10 @@ def _transformer(
         """With the convolution that enters its stage, or the batch norm that ends it."""
 
     heads = max(width // HEAD_WIDTH, 1)
-    parts: list[nn.Module] = [normalized(c_in, width, 3, stride)] if c_in else []
-    parts.append(MapTransformer(width, heads, width // heads, expansion * width, kernel))
-    return Transformer(*parts, *([nn.BatchNorm2d(width)] if last else []))
+    parts: dict[str, nn.Module] = {"enter": normalized(c_in, width, 3, stride)} if c_in else {}
+    parts["block"] = MapTransformer(width, heads, width // heads, expansion * width, kernel)
+    parts |= {"norm": nn.BatchNorm2d(width)} if last else {}
+    return Transformer(OrderedDict(parts))
 
 
 def _residual(widths: tuple[int, ...], kernel: int, stride: int, same: bool) -> nn.Module:
@@ -170,23 +171,25 @@ def _residual(widths: tuple[int, ...], kernel: int, stride: int, same: bool) -> 
     from raynas.blocks import normalized
 
     c_in, inside, c_out = widths[0], widths[1], widths[-1]
+    # Parts are named by what they do: a supernet shares by names.
     if len(widths) == 3:
-        branch = [
-            normalized(c_in, inside, 1, 1, "relu"),
-            normalized(inside, inside, kernel, stride, "relu"),
-            normalized(inside, c_out, 1),
-        ]
+        branch = {
+            "narrow": normalized(c_in, inside, 1, 1, "relu"),
+            "filter": normalized(inside, inside, kernel, stride, "relu"),
+            "widen": normalized(inside, c_out, 1),
+        }
     else:
-        branch = [
-            normalized(c_in, inside, kernel, stride, "relu"),
-            normalized(inside, c_out, kernel),
-        ]
+        branch = {
+            "conv0": normalized(c_in, inside, kernel, stride, "relu"),
+            "conv1": normalized(inside, c_out, kernel),
+        }
+    shortcut = {} if same else {f"past_{'_'.join(branch)}": normalized(c_in, c_out, 1, stride)}
 
     class Residual(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.branch = nn.Sequential(*branch)
-            self.shortcut = nn.Identity() if same else normalized(c_in, c_out, 1, stride)
+            self.branch = nn.Sequential(OrderedDict(branch))
+            self.shortcut = nn.Sequential(OrderedDict(shortcut))
             self.activation = nn.ReLU(inplace=True)
 
         def forward(self, x: Tensor) -> Tensor:

@@ -51,6 +51,7 @@ LAYER = {  # a file or folder of raynas/ -> its layer; a new file fails until so
     "operations": 2,
     "choices": 2,
     "resizing": 2,
+    "supernet": 2,
     "training": 2,
     "search_spaces": 2,
     "tune": 3,

@@ -1,0 +1,264 @@
+"""A supernet computes what its designs' own networks compute, with weights that they share."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+import search_spaces
+from raynas.architecture import Decision
+from raynas.data import load
+from raynas.errors import UserError
+from raynas.recipe import Recipe
+from raynas.space import Space
+from raynas.supernet import RULES, Supernet, recalibrate, score, train_supernet
+from raynas.training import DeviceData, train
+
+SPACES = {  # small, so that the tests end
+    "nasbench201:channels=4,cells=1": 40,
+    "darts:channels=4,cells=3": 30,
+    "nasnet_cell:channels=4,cells=3": 30,
+    "network:stages=3,depth=2,width=32": 40,
+    "mobile": 5,
+    "elastic": 4,
+    "layered": 15,
+}
+IMAGES = (2, 8, 9)
+
+
+@pytest.fixture(scope="module", params=SPACES)
+def case(request):
+    space = search_spaces.find(request.param)
+    supernet = Supernet(space, IMAGES, 3, seed=1)
+    rng = np.random.default_rng(7)
+    designs = [supernet.largest, supernet.smallest]
+    designs += [space.sample(rng) for _ in range(SPACES[request.param])]
+    return supernet, designs
+
+
+def test_a_path_computes_what_the_network_alone_does(case):
+    """Forwards and backwards: the gradients are those of the copied weights, and zero elsewhere."""
+    supernet, designs = case
+    images = torch.randn(4, *IMAGES)
+    for design in designs:
+        alone = supernet.network(design).train()
+        expected, logits = alone(images), supernet(images, design)
+        torch.testing.assert_close(logits, expected)
+        for output in (expected, logits):
+            (output.square().sum() + output.sum()).backward()
+        used, total = 0.0, 0.0
+        for slot, part in supernet.parts(design, gradients=True):
+            torch.testing.assert_close(part, alone.get_parameter(slot.path).grad)
+            used += float(part.abs().sum(dtype=torch.float64))
+        for parameter in supernet.parameters():
+            if parameter.grad is not None:
+                total += float(parameter.grad.abs().sum(dtype=torch.float64))
+        assert total == pytest.approx(used)
+        supernet.zero_grad(set_to_none=True)
+
+
+def test_it_has_the_weights_of_all_designs(case):
+    supernet, _ = case
+    rng = np.random.default_rng(99)
+    for _ in range(60):
+        list(supernet.parts(supernet.space.sample(rng)))
+
+
+def test_weights_load_into_the_network_that_the_space_builds(case):
+    supernet, designs = case
+    space, images = supernet.space, torch.randn(5, *IMAGES)
+    for design in designs[:4]:
+        alone = space.build(space.plainest(design), IMAGES, 3)
+        alone.load_state_dict(supernet.weights(design))
+        torch.testing.assert_close(alone(images), supernet(images, design))
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return Supernet(search_spaces.find("nasbench201:channels=4,cells=1"), IMAGES, 3)
+
+
+def test_statistics_are_those_of_the_path_and_leave_the_shared_weights_alone(cells):
+    design = cells.space.sample(np.random.default_rng(0))
+    before = {key: value.clone() for key, value in cells.state_dict().items()}
+    batches = [torch.randn(16, *IMAGES) for _ in range(3)]
+    network = cells.network(design, batches)
+    stem = network.get_submodule("stem")
+    means = torch.stack([stem[0](images).mean((0, 2, 3)) for images in batches])
+    torch.testing.assert_close(stem[1].running_mean, means.mean(0))
+    assert stem[1].momentum == 0.1
+    recalibrate(network, batches[:1])
+    torch.testing.assert_close(stem[1].running_mean, means[0])
+    assert all(torch.equal(before[key], value) for key, value in cells.state_dict().items())
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_generator(cells):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    again = Supernet(cells.space, IMAGES, 3)
+    assert torch.equal(torch.rand(1), expected)
+    assert all(
+        torch.equal(a, b) for a, b in zip(again.parameters(), cells.parameters(), strict=True)
+    )
+
+
+def test_it_is_kept_and_read_back(cells, tmp_path):
+    cells.save(tmp_path / "weights.safetensors")
+    again = Supernet(cells.space, IMAGES, 3, seed=9)
+    again.load(tmp_path / "weights.safetensors")
+    design = cells.space.sample(np.random.default_rng(3))
+    images = torch.randn(4, *IMAGES)
+    assert torch.equal(again(images, design), cells(images, design))
+
+
+@pytest.mark.parametrize(
+    ("space", "shape", "classes", "said"),
+    [
+        ("nasbench201:channels=4,cells=1", (1, 8, 8), 3, r"input_shape \[1, 8, 8\].*\[2, 8, 9\]"),
+        ("nasbench201:channels=4,cells=1", IMAGES, 5, "num_classes 5; got 3"),
+        ("nasbench201:channels=4,cells=2", IMAGES, 3, "shapes"),
+        ("layered", IMAGES, 3, "space layered; got nasbench201"),
+    ],
+)
+def test_other_weights_are_refused(cells, tmp_path, space, shape, classes, said):
+    cells.save(tmp_path / "weights.safetensors")
+    other = Supernet(search_spaces.find(space), shape, classes)
+    with pytest.raises(UserError, match=said):
+        other.load(tmp_path / "weights.safetensors")
+
+
+def test_reads_parts_of_a_concatenation_by_their_numbers():
+    """What reads node 3 alone uses other weights than what reads node 2 alone."""
+    space = search_spaces.find("darts:channels=4,cells=2")
+    supernet = Supernet(space, IMAGES, 3)
+    plain = {d.name: d.options[0] for d in space.decisions}
+    used = []
+    for node in (2, 3):
+        chosen = {f"{k}.node{node}.op1": "skip_connect" for k in ("normal", "reduction")}
+        design = space.architecture({**plain, **chosen})
+        parts = {slot.path: part for slot, part in supernet.parts(design)}
+        used.append(parts["classifier.weight"])
+    assert used[0].shape == used[1].shape
+    assert not torch.equal(*used)
+
+
+def own(scale):
+    """A space of eight by eight linear layers, each with a parameter that only it has."""
+
+    def build(architecture, input_shape, num_classes):
+        width = int(architecture["first"]) * 10 + int(architecture["second"])
+        return torch.nn.Sequential(torch.nn.Flatten(), scale(width, num_classes))
+
+    options = tuple(range(1, 9))
+    decisions = [Decision(f"{n}.{n}", options, "a number") for n in ("first", "second")]
+    names = {"first": "first.first", "second": "second.second"}
+    return Space(
+        "own",
+        tuple(decisions),
+        build=lambda a, i, n: build({k: a[v] for k, v in names.items()}, i, n),
+    )
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self, width, num_classes):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(width))
+        self.out = torch.nn.Linear(144, num_classes)
+
+    def forward(self, x):
+        return self.out(x) * self.scale.sum()
+
+
+class Kept(Scaled):
+    def __init__(self, width, num_classes):
+        super().__init__(width, num_classes)
+        self.register_buffer("kept", torch.ones(2))
+
+
+class Tied(Scaled):
+    def __init__(self, width, num_classes):
+        super().__init__(width, num_classes)
+        self.again = torch.nn.Linear(144, num_classes)
+        self.again.weight = self.out.weight
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (Scaled, "got new ones in every new design, such as 1/scale.*forbid"),
+        (Kept, "expected layers without buffers.*Kept at 1"),
+        (Tied, "1.again.weight at several"),
+    ],
+)
+def test_networks_that_cannot_share_are_refused(layer, said):
+    with pytest.raises(UserError, match=said):
+        Supernet(own(layer), IMAGES, 3)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return DeviceData.of(load("digits"), torch.device("cpu"))
+
+
+def test_fair_paths_take_every_option_once(cells):
+    paths = RULES["fair"](cells, np.random.default_rng(0), 0.0)
+    for d in cells.space.decisions:
+        assert {path[d.name] for path in paths} == set(d.options)
+    assert len(paths) == 5
+
+
+@pytest.fixture(scope="module")
+def elastic():
+    space = search_spaces.find("network:stages=3,depth=2,width=32")
+    types = {f"stage{s}.type": ("bottleneck", "mbconv", "transformer") for s in range(3)}
+    return Supernet(space.narrow(forbidden=types), (1, 8, 8), 10)
+
+
+def test_progressive_training_opens_kernels_then_depths_then_the_rest(elastic):
+    varied = []
+    for done in (0.0, 0.25, 0.5, 0.75):
+        rng = np.random.default_rng(0)
+        paths = [RULES["progressive"](elastic, rng, done)[0] for _ in range(30)]
+        names = {d.leaf for d in elastic.space.decisions if len({p[d.name] for p in paths}) > 1}
+        varied.append(names)
+    assert varied[0] == set()
+    assert varied[1] == {"kernel"}
+    assert varied[3] > varied[2] >= varied[1]
+    assert {"depth", "kernel", "width"} <= varied[3]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_trains_and_repeats_itself(elastic, digits, rule):
+    recipe = Recipe(epochs=4, batch_size=600, learning_rate=0.003)
+    runs = []
+    for _ in range(2):
+        supernet = Supernet(elastic.space, (1, 8, 8), 10)
+        runs.append([r["train_loss"] for r in train_supernet(supernet, digits, recipe, 0, rule)])
+    assert runs[0] == runs[1]
+    assert runs[0][-1] < runs[0][0]
+
+
+def test_rules_that_do_not_fit_are_refused(cells, digits):
+    with pytest.raises(UserError, match="sandwich: expected a space with ordered decisions"):
+        RULES["sandwich"](cells, np.random.default_rng(0), 0.0)
+    with pytest.raises(UserError, match="rule: expected one of uniform, fair"):
+        next(train_supernet(cells, digits, Recipe(), 0, "random"))
+
+
+@pytest.mark.slow
+def test_shared_weights_rank_designs_better_than_chance(digits):
+    space = search_spaces.find("nasbench201:channels=4,cells=1")
+    supernet = Supernet(space, (1, 8, 8), 10)
+    for _ in train_supernet(supernet, digits, Recipe(epochs=12), 0, "uniform"):
+        pass
+    rng = np.random.default_rng(5)
+    shared, alone = [], []
+    for _ in range(12):
+        design = space.plainest(space.sample(rng))
+        shared.append(score(supernet, design, digits)["accuracy"])
+        torch.manual_seed(0)
+        network = space.build(design, (1, 8, 8), 10)
+        *_, last = train(network, digits, Recipe(epochs=4), 0)
+        alone.append(last["accuracy"])
+    assert spearmanr(shared, alone).statistic > 0.4
