@@ -11,7 +11,8 @@ from raynas.data import load
 from raynas.errors import UserError
 from raynas.recipe import Recipe
 from raynas.space import Space
-from raynas.supernet import RULES, Supernet, recalibrate, score, train_supernet
+from raynas.supernet import Supernet, recalibrate
+from raynas.supernet.training import RULES, score, train_supernet
 from raynas.training import DeviceData, train
 
 SPACES = {  # small, so that the tests end
