@@ -73,10 +73,10 @@ def train(
     model.to(memory_format=torch.channels_last)  # faster for convolutions, on CPUs as well
     generator = torch.Generator(device).manual_seed(seed)
     total = len(data.train.labels)
-    size = min(recipe.batch_size or min(max(total // 100, 32), 128), total)
+    size = batch_size(recipe, total)
     steps = max(total // size, 1)  # the rest, fewer than a batch, comes round in another epoch
-    optimizer = _optimizer(model, recipe)
-    peak, factor = optimizer.param_groups[0]["lr"], _schedule(recipe.epochs * steps)
+    optimizer = optimizer_for(model, recipe)
+    peak, factor = optimizer.param_groups[0]["lr"], schedule(recipe.epochs * steps)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for epoch in range(recipe.epochs):
         model.train()
@@ -108,6 +108,11 @@ def train(
             test = measure(model, data, data.test)
             reading |= {f"test_{name}": value for name, value in test.items()}
         yield reading
+
+
+def batch_size(recipe: Recipe, total: int) -> int:
+    """Images per step of a training on so many."""
+    return min(recipe.batch_size or min(max(total // 100, 32), 128), total)
 
 
 @torch.no_grad()
@@ -149,7 +154,8 @@ def augmented(images: Tensor, flips: bool, generator: torch.Generator) -> Tensor
     )
 
 
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """What follows the gradients of a network's parameters, as the recipe says."""
     adam = recipe.optimizer == "adamw"
     decay = recipe.weight_decay if recipe.weight_decay is not None else (0.02 if adam else 5e-4)
     rate = recipe.learning_rate if recipe.learning_rate is not None else (0.003 if adam else 0.1)
@@ -163,7 +169,8 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True, fused=True)
 
 
-def _schedule(total: int) -> Callable[[int], float]:
+def schedule(total: int) -> Callable[[int], float]:
+    """The share of the peak learning rate at each of so many steps: warm-up, then a cosine."""
     warmup = max(total // 10, 1)
 
     def factor(step: int) -> float:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from scipy.stats import spearmanr
 
 import search_spaces
@@ -11,8 +12,9 @@ from raynas.data import load
 from raynas.errors import UserError
 from raynas.recipe import Recipe
 from raynas.space import Space
-from raynas.supernet import Supernet, recalibrate
-from raynas.supernet.training import RULES, score, train_supernet
+from raynas.supernet import Supernet, recalibrate, views
+from raynas.supernet.paths import RULES, Paths
+from raynas.supernet.training import Trainer, score
 from raynas.training import DeviceData, train
 
 SPACES = {  # small, so that the tests end
@@ -104,10 +106,10 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_generator(cells):
     )
 
 
-def test_it_is_kept_and_read_back(cells, tmp_path):
-    cells.save(tmp_path / "weights.safetensors")
+def test_it_is_kept_and_read_back(cells):
     again = Supernet(cells.space, IMAGES, 3, seed=9)
-    again.load(tmp_path / "weights.safetensors")
+    extra, notes = again.restore(cells.dump({"more": torch.ones(2)}, {"epoch": 3}))
+    assert (extra["more"].tolist(), notes) == ([1.0, 1.0], {"epoch": 3})
     design = cells.space.sample(np.random.default_rng(3))
     images = torch.randn(4, *IMAGES)
     assert torch.equal(again(images, design), cells(images, design))
@@ -122,11 +124,16 @@ def test_it_is_kept_and_read_back(cells, tmp_path):
         ("layered", IMAGES, 3, "space layered; got nasbench201"),
     ],
 )
-def test_other_weights_are_refused(cells, tmp_path, space, shape, classes, said):
-    cells.save(tmp_path / "weights.safetensors")
+def test_other_weights_are_refused(cells, space, shape, classes, said):
     other = Supernet(search_spaces.find(space), shape, classes)
     with pytest.raises(UserError, match=said):
-        other.load(tmp_path / "weights.safetensors")
+        other.restore(cells.dump({}, {}))
+
+
+@pytest.mark.parametrize("data", [b"", b"no weights", save({"a": torch.ones(1)})])
+def test_what_is_no_weights_is_refused(cells, data):
+    with pytest.raises(UserError, match="expected shared weights of a search"):
+        cells.restore(data)
 
 
 def test_reads_parts_of_a_concatenation_by_their_numbers():
@@ -230,36 +237,101 @@ def test_progressive_training_opens_kernels_then_depths_then_the_rest(elastic):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_every_rule_trains_and_repeats_itself(elastic, digits, rule):
-    recipe = Recipe(epochs=4, batch_size=600, learning_rate=0.003)
+def test_every_rule_trains_repeats_itself_and_goes_on_where_it_was(elastic, digits, rule):
+    recipe = Recipe(epochs=3, batch_size=600, learning_rate=0.003)
     runs = []
-    for _ in range(2):
-        supernet = Supernet(elastic.space, (1, 8, 8), 10)
-        runs.append([r["train_loss"] for r in train_supernet(supernet, digits, recipe, 0, rule)])
+    for cut in (None, 2):
+        method, read = Paths(rule), []
+        trainer = Trainer(Supernet(elastic.space, (1, 8, 8), 10), digits, recipe, 0)
+        method.start(trainer)
+        while trainer.epoch < trainer.epochs:
+            if trainer.epoch == cut:
+                kept = trainer.dump(method)
+                trainer = Trainer(Supernet(elastic.space, (1, 8, 8), 10, 9), digits, recipe, 0)
+                trainer.restore(method, kept)
+            read.append(trainer.run(method))
+        runs.append(read)
     assert runs[0] == runs[1]
-    assert runs[0][-1] < runs[0][0]
+    assert runs[0][-1]["train_loss"] < runs[0][0]["train_loss"]
+    assert runs[0][-1]["batch_size"] == 600
 
 
 def test_rules_that_do_not_fit_are_refused(cells, digits):
+    trainer = Trainer(cells, digits, Recipe(), 0)
     with pytest.raises(UserError, match="sandwich: expected a space with ordered decisions"):
-        RULES["sandwich"](cells, np.random.default_rng(0), 0.0)
+        Paths("sandwich").start(trainer)
     with pytest.raises(UserError, match="rule: expected one of uniform, fair"):
-        next(train_supernet(cells, digits, Recipe(), 0, "random"))
+        Paths("random")
+
+
+class Hungry(Paths):
+    """Needs more memory than there is for more than `fits` images."""
+
+    fits = 20
+    error = torch.OutOfMemoryError("CUDA out of memory")
+
+    def epoch(self, trainer):
+        images, _ = next(trainer.batches())
+        if len(images) > self.fits:
+            raise self.error
+        return {"train_loss": 1.0}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+)
+def test_a_batch_that_does_not_fit_is_halved_and_said(digits, error):
+    space = search_spaces.find("nasbench201:channels=4,cells=1")
+    trainer = Trainer(Supernet(space, (1, 8, 8), 10), digits, Recipe(epochs=2, batch_size=64), 0)
+    method = Hungry()
+    method.error = error
+    assert trainer.run(method)["batch_size"] == 16
+    assert trainer.notes == [
+        "epoch 1: a batch of 64 images did not fit into memory; went on with 32.",
+        "epoch 1: a batch of 32 images did not fit into memory; went on with 16.",
+    ]
+    method.fits = 0
+    with pytest.raises(UserError, match=r"does not hold .* a single image"):
+        trainer.run(method)
+    method.fits, method.error = 0, RuntimeError("another error")
+    trainer.batch_size = 64
+    with pytest.raises(RuntimeError, match="another error"):
+        trainer.run(method)
+
+
+def test_a_view_measures_what_a_copy_does_without_one(digits):
+    space = search_spaces.find("nasbench201:channels=4,cells=1")
+    whole = Supernet(space, (1, 8, 8), 10)
+    weights = {key: value.detach().numpy() for key, value in whole.shared.items()}
+    for array in weights.values():
+        array.flags.writeable = False
+    shared = Supernet(space, (1, 8, 8), 10, weights=views(weights))
+    design = space.sample(np.random.default_rng(0))
+    images = [digits.normalized(digits.train.images[:250])]
+    copy, view = whole.network(design, images), shared.view(design, images)
+    torch.testing.assert_close(view.eval()(images[0]), copy.eval()(images[0]))
+    stored = {value.untyped_storage().data_ptr() for value in whole.shared.values()}
+    parts = [layer._parameters for layer in view.modules()]
+    assert {
+        p.untyped_storage().data_ptr() for d in parts for p in d.values() if p is not None
+    } <= stored
 
 
 @pytest.mark.slow
 def test_shared_weights_rank_designs_better_than_chance(digits):
     space = search_spaces.find("nasbench201:channels=4,cells=1")
     supernet = Supernet(space, (1, 8, 8), 10)
-    for _ in train_supernet(supernet, digits, Recipe(epochs=12), 0, "uniform"):
-        pass
+    trainer, method = Trainer(supernet, digits, Recipe(epochs=10), 0), Paths()
+    while trainer.epoch < trainer.epochs:
+        trainer.run(method)
     rng = np.random.default_rng(5)
     shared, alone = [], []
-    for _ in range(12):
+    for _ in range(10):
         design = space.plainest(space.sample(rng))
         shared.append(score(supernet, design, digits)["accuracy"])
         torch.manual_seed(0)
         network = space.build(design, (1, 8, 8), 10)
-        *_, last = train(network, digits, Recipe(epochs=4), 0)
+        *_, last = train(network, digits, Recipe(epochs=3), 0)
         alone.append(last["accuracy"])
     assert spearmanr(shared, alone).statistic > 0.4

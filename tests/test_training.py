@@ -117,9 +117,9 @@ def test_the_learning_rate_warms_up_and_ends_at_nothing(data, monkeypatch):
 
 
 def test_no_decay_on_biases_and_norms(data):
-    from raynas.training import _optimizer
+    from raynas.training import optimizer_for
 
-    decayed, free = _optimizer(build(small(), (1, 8, 8), 10), Recipe()).param_groups
+    decayed, free = optimizer_for(build(small(), (1, 8, 8), 10), Recipe()).param_groups
     assert all(p.ndim > 1 for p in decayed["params"])
     assert all(p.ndim == 1 for p in free["params"])
     assert free["weight_decay"] == 0.0

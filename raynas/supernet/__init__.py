@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,24 +46,52 @@ class Supernet(nn.Module):
         space: must build networks whose layers are named by their place and what they do.
         input_shape: (channels, height, width) of the images.
         seed: of the weights that it begins with, which are PyTorch's usual ones.
+        weights: shared ones by key, to be looked at and not trained; they are not copied, and the
+            space is not gone through.
 
     Raises:
         UserError: every design has weights of its own, or weights at several places.
     """
 
-    def __init__(self, space: Space, input_shape: Shape, num_classes: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        space: Space,
+        input_shape: Shape,
+        num_classes: int,
+        seed: int = 0,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> None:
         super().__init__()
         self.space, self.input_shape, self.num_classes = space, input_shape, num_classes
         self._built: OrderedDict[Architecture, tuple[nn.Module, list[Slot]]] = OrderedDict()
-        self.largest, self.smallest = extremes(space, input_shape, num_classes)
-        sizes, met = self._survey()
         self.shared = nn.ParameterDict()
+        if weights is None:
+            self._begin(seed)
+        else:
+            for key, value in weights.items():
+                self.shared[key] = nn.Parameter(value, requires_grad=False)
+        self._places: dict[str, Tensor] = dict(self.shared.items())
+
+    @property
+    def largest(self) -> Architecture:
+        """The costliest options together."""
+        return self._extremes[0]
+
+    @property
+    def smallest(self) -> Architecture:
+        """The cheapest options together."""
+        return self._extremes[1]
+
+    @cached_property
+    def _extremes(self) -> tuple[Architecture, Architecture]:
+        return extremes(self.space, self.input_shape, self.num_classes)
+
+    def _begin(self, seed: int) -> None:
+        sizes, met = self._survey()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for key, (slot, architecture) in met.items():
-                start = self._start(slot, sizes, architecture)
-                self.shared[key] = nn.Parameter(start)
-        self._places: dict[str, Tensor] = dict(self.shared.items())
+                self.shared[key] = nn.Parameter(self._start(slot, sizes, architecture))
 
     def _survey(self) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[Slot, Architecture]]]:
         """The size of each shared parameter, and a design that has it."""
@@ -141,32 +171,55 @@ class Supernet(nn.Module):
         """The state dict of `network`, for `space.build(space.plainest(architecture), ...)`."""
         return dict(self.network(architecture, batches).state_dict())
 
-    def save(self, file: Path) -> None:
-        """Writes the shared weights, with what they are for, as safetensors."""
-        from safetensors.torch import save_file
+    def view(self, architecture: Architecture, batches: Iterable[Tensor]) -> nn.Module:
+        """The plainest design's network over the shared weights themselves, to be measured.
 
-        tensors = {key: value.detach().cpu().contiguous() for key, value in self.shared.items()}
-        save_file(tensors, file, {"supernet": json.dumps(self._header())})
+        Args:
+            batches: see `network`.
+        """
+        plain = self.space.plainest(architecture)
+        network = self._bare(plain)
+        with torch.no_grad():
+            for slot, part in self._cut(list(slots(network)), plain):
+                slot.holder[slot.path.rpartition(".")[2]] = part
+        device = next(iter(self._places.values())).device
+        for layer in network.modules():
+            if isinstance(layer, _BatchNorm):
+                layer.track_running_stats = True
+                size = layer.num_features
+                layer.running_mean = torch.zeros(size, device=device)
+                layer.running_var = torch.ones(size, device=device)
+                layer.num_batches_tracked = torch.zeros((), dtype=torch.long, device=device)
+        recalibrate(network, batches)
+        return network
 
-    def load(self, file: Path) -> None:
-        """Reads what `save` wrote.
+    def dump(self, extra: Mapping[str, Tensor], notes: Mapping[str, Any]) -> bytes:
+        """The shared weights as safetensors, with what they are for and what else is to be kept."""
+        from safetensors.torch import save
+
+        tensors = {f"weights/{key}": value for key, value in self.shared.items()} | dict(extra)
+        plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+        kept = {"supernet": json.dumps(self._header()), "notes": json.dumps(notes)}
+        return bytes(save(plain, kept))
+
+    def restore(self, data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Takes over the weights that `dump` wrote; returns what else it kept.
 
         Raises:
-            UserError: it is not a supernet, or one of another space, data shape or width.
+            UserError: they are no shared weights, or of another space, data shape or width.
         """
-        from safetensors import safe_open
-
-        with safe_open(file, "pt") as kept:
-            header = json.loads((kept.metadata() or {}).get("supernet", "{}"))
-            for name, expected in self._header().items():
-                if header.get(name) != expected:
-                    raise UserError(
-                        f"{file}: expected a supernet with {name} {_short(expected)}; got "
-                        f"{_short(header.get(name))}. Make the supernet as it was saved."
-                    )
-            with torch.no_grad():
-                for key, value in self.shared.items():
-                    value.copy_(kept.get_tensor(key))
+        tensors, kept = read(data)
+        for name, expected in self._header().items():
+            if kept["supernet"].get(name) != expected:
+                raise UserError(
+                    f"expected shared weights with {name} {_short(expected)}; got "
+                    f"{_short(kept['supernet'].get(name))}. Train them for this search, or search "
+                    "the space, data and classes that they are of."
+                )
+        with torch.no_grad():
+            for key, value in self.shared.items():
+                value.copy_(tensors.pop(f"weights/{key}"))
+        return tensors, kept["notes"]
 
     def _header(self) -> dict[str, object]:
         """What must agree for weights to fit, the plainest first."""
@@ -240,6 +293,31 @@ class Supernet(nn.Module):
             if gradients:
                 stored = torch.zeros_like(stored) if stored.grad is None else stored.grad
             yield slot, slot.of(stored)
+
+
+def read(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the notes of `Supernet.dump`; the weights' names begin with `weights/`.
+
+    Raises:
+        UserError: it is something else.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        tensors = load(data)
+        size = int.from_bytes(data[:8], "little")
+        kept = json.loads(data[8 : 8 + size])["__metadata__"]
+        return tensors, {name: json.loads(kept[name]) for name in ("supernet", "notes")}
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise UserError(f"expected shared weights of a search; got others: {error}.") from None
+
+
+def views(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
+    """NumPy arrays as tensors over the same memory, which may be read-only: for looking only."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return {key: torch.from_numpy(array) for key, array in arrays.items()}
 
 
 def _short(value: object) -> str:

@@ -1,157 +1,265 @@
-"""Training shared weights: which paths a step trains, and how a path is scored afterwards."""
+"""Training the shared weights of a space, an epoch at a time, and scoring a design by them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from raynas.architecture import Architecture, Decision, Option
-from raynas.errors import UserError, unknown
+from raynas.architecture import Architecture
+from raynas.errors import UserError
 from raynas.recipe import Recipe
 from raynas.supernet import Supernet
-from raynas.supernet.cover import parents
-from raynas.training import DeviceData, Diverged, _optimizer, _schedule, augmented, measure
+from raynas.training import (
+    DeviceData,
+    DeviceSplit,
+    Diverged,
+    augmented,
+    batch_size,
+    measure,
+    optimizer_for,
+    schedule,
+)
+from raynas.trial import Proposal
 
-Rule = Callable[[Supernet, np.random.Generator, float], list[Architecture]]
+SAMPLED = 3  # random designs whose accuracy is read after each epoch
+FEW = 1000  # validation images for that
 
 
-def uniform(supernet: Supernet, rng: np.random.Generator, done: float) -> list[Architecture]:
-    """One path, each decision drawn uniformly. Guo et al. 2020, arXiv:1904.00420."""
-    del done
-    return [supernet.space.sample(rng)]
+class OneShot(Protocol):
+    """How shared weights are trained, and what decides between options meanwhile.
 
-
-def fair(supernet: Supernet, rng: np.random.Generator, done: float) -> list[Architecture]:
-    """As many paths as the most options, with every option of a decision in turn.
-
-    Once each where a decision has the most options; otherwise as equally often as it can be; less
-    often where a decision is not always active. Chu et al. 2021, arXiv:1907.01845.
+    All that is random comes from the trainer, whose generators begin anew with each epoch: with
+    what `tensors` returns, a training goes on as if it had never been cut off.
     """
-    del done
-    decisions = supernet.space.decisions
-    most = max(len(d.options) for d in decisions)
-    turns: dict[str, list[Option]] = {}
-    for d in decisions:
-        rounds = [rng.permutation(len(d.options)) for _ in range(-(-most // len(d.options)))]
-        turns[d.name] = [d.options[i] for i in np.concatenate(rounds)]
-    return [supernet.space.answer(lambda d, k=k: turns[d.name][k]) for k in range(most)]  # type: ignore[misc]
+
+    def start(self, trainer: Trainer) -> None:
+        """Makes what it learns beside the weights.
+
+        Raises:
+            UserError: it cannot search this space.
+        """
+        ...
+
+    def epoch(self, trainer: Trainer) -> dict[str, float]:
+        """Trains one epoch; returns readings, of which `train_loss` is one."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint must keep beside the weights and their optimizer."""
+        ...
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes over what `tensors` returned, after `start`."""
+        ...
+
+    def chances(self) -> dict[str, dict[str, float]]:
+        """Decision -> option -> its chance now; empty where nothing decides."""
+        ...
+
+    def designs(self, trainer: Trainer, number: int) -> list[Proposal]:
+        """Up to so many distinct designs after the training, the best first."""
+        ...
 
 
-def sandwich(supernet: Supernet, rng: np.random.Generator, done: float) -> list[Architecture]:
-    """The largest, which teaches the others; the smallest; two at random.
+@dataclass
+class Trainer:
+    """Shared weights in training.
 
-    Yu et al. 2020 (BigNAS), arXiv:2003.11142.
+    Attributes:
+        seconds: how long it may take from now; once an epoch has shown how long one takes, there
+            are as many as fit (and a search is no longer repeatable to the digit).
+        epochs: planned in all; a method lowers it to end early.
+        epoch: how many are done.
+        batch_size: images per step; halved when memory runs out.
+        notes: warnings for a person.
     """
-    del done
-    space = supernet.space
-    if not any(d.ordered for d in space.decisions):
-        raise UserError(
-            f"sandwich: expected a space with ordered decisions; {space.name} has none, so that no "
-            "design of it contains another. Use uniform or fair."
-        )
-    return [supernet.largest, supernet.smallest, space.sample(rng), space.sample(rng)]
 
+    supernet: Supernet
+    data: DeviceData
+    recipe: Recipe
+    seed: int
+    seconds: float | None = None
+    epochs: int = field(init=False)
+    epoch: int = field(default=0, init=False)
+    batch_size: int = field(init=False)
+    notes: list[str] = field(default_factory=list, init=False)
+    optimizer: torch.optim.Optimizer = field(init=False)
+    rng: np.random.Generator = field(init=False)
+    generator: torch.Generator = field(init=False)
 
-def progressive(supernet: Supernet, rng: np.random.Generator, done: float) -> list[Architecture]:
-    """One path; ordered decisions begin at their largest and open up one kind after the other.
+    def __post_init__(self) -> None:
+        self.epochs = self.recipe.epochs
+        self.batch_size = batch_size(self.recipe, len(self.data.train.labels))
+        self.supernet.to(self.device).train()
+        self.optimizer = optimizer_for(self.supernet, self.recipe)
+        self._peak = self.optimizer.param_groups[0]["lr"]
+        self._draw()
 
-    In the first quarter of the training none is open, then kernels, then those on which others
-    depend (depths), at last all (widths, expansions). Decisions without an order are open from the
-    start. Cai et al. 2020, arXiv:1908.09791, without its distillation.
-    """
-    space, largest = supernet.space, supernet.largest
-    structural, opened = parents(space), int(4 * done)
+    @property
+    def device(self) -> torch.device:
+        return self.data.train.labels.device
 
-    def pick(d: Decision) -> Option:
-        turn = 1 if d.leaf.startswith("kernel") else 2 if d.name in structural else 3
-        if d.ordered and turn > opened and d.name in largest:
-            return largest[d.name]
-        return d.options[rng.integers(len(d.options))]
+    def say(self, text: str) -> None:
+        """Leaves a note, once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
-    return [space.answer(pick)]
+    def run(self, method: OneShot) -> dict[str, float]:
+        """Trains one epoch; where memory runs out, again with half the images per step.
 
+        Raises:
+            Diverged: the training loss is not finite.
+            UserError: there is no memory for a single image.
+        """
+        reading = None
+        while reading is None:
+            self._draw()
+            try:
+                reading = method.epoch(self)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+                self._shrink()  # what the failed step held is freed when this block is left
+        if not math.isfinite(reading["train_loss"]):
+            raise Diverged(
+                f"the training loss is {reading['train_loss']} after epoch {self.epoch + 1}"
+            )
+        self.epoch += 1
+        sampled = [
+            score(self.supernet, self.supernet.space.sample(self.rng), self.data, FEW)["accuracy"]
+            for _ in range(SAMPLED)
+        ]
+        accuracy = sum(sampled) / SAMPLED
+        return {**reading, "sampled_accuracy": accuracy, "batch_size": float(self.batch_size)}
 
-RULES: dict[str, Rule] = {
-    "uniform": uniform,
-    "fair": fair,
-    "sandwich": sandwich,
-    "progressive": progressive,
-}
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """This epoch's training images `[N, C, H, W]`, normalized and augmented, and labels `[N]`.
 
-
-def train_supernet(
-    supernet: Supernet, data: DeviceData, recipe: Recipe, seed: int, rule: str, first: int = 0
-) -> Iterator[dict[str, float]]:
-    """Trains the shared weights in place, a few paths per step.
-
-    The gradients of a step's paths are added up. Under `sandwich` the first path learns from the
-    labels, and the others from what it says of the same images.
-
-    Args:
-        rule: of RULES, which paths a step trains.
-        first: the epoch to begin with; what is drawn in an epoch depends on it and `seed` alone.
-
-    Yields:
-        `train_loss` after each epoch: the mean over its paths.
-
-    Raises:
-        Diverged: the training loss is not finite.
-    """
-    if rule not in RULES:
-        raise unknown("rule", rule, list(RULES))
-    device, total = data.train.labels.device, len(data.train.labels)
-    supernet.to(device).train()
-    cuda = device.type == "cuda"
-    size = min(recipe.batch_size or min(max(total // 100, 32), 128), total)
-    steps = max(total // size, 1)
-    optimizer = _optimizer(supernet, recipe)
-    peak, factor = optimizer.param_groups[0]["lr"], _schedule(recipe.epochs * steps)
-    for epoch in range(first, recipe.epochs):
-        rng = np.random.default_rng((seed, epoch))
-        generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
-        order = torch.randperm(total, generator=generator, device=device)
-        losses, trained = torch.zeros((), device=device), 0
+        The learning rate is set before each.
+        """
+        total = len(self.data.train.labels)
+        steps = max(total // self.batch_size, 1)
+        factor = schedule(max(self.epochs, self.epoch + 1) * steps)
+        order = torch.randperm(total, generator=self.generator, device=self.device)
         for step in range(steps):
-            rows = order[step * size : (step + 1) * size]
-            images, labels = data.normalized(data.train.images[rows]), data.train.labels[rows]
-            if recipe.augment:
-                images = augmented(images, data.flips, generator)
-            images = images.contiguous(memory_format=torch.channels_last)
-            for group in optimizer.param_groups:
-                group["lr"] = peak * factor(epoch * steps + step)
-            optimizer.zero_grad(set_to_none=True)
-            taught: Tensor | None = None
-            for path in RULES[rule](supernet, rng, epoch / recipe.epochs):
-                with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
-                    logits = supernet(images, path).float()
-                smoothing = recipe.label_smoothing if taught is None else 0.0
-                loss = F.cross_entropy(
-                    logits, labels if taught is None else taught, label_smoothing=smoothing
-                )
-                loss.backward()  # type: ignore[no-untyped-call]
-                if rule == "sandwich" and taught is None:
-                    taught = logits.detach().softmax(1)
-                losses, trained = losses + loss.detach(), trained + 1
-            nn.utils.clip_grad_norm_(supernet.parameters(), recipe.clip, foreach=True)
-            optimizer.step()
-        train_loss = float(losses) / trained
-        if not math.isfinite(train_loss):
-            raise Diverged(f"the training loss is {train_loss} after epoch {epoch + 1}")
-        yield {"train_loss": train_loss}
+            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
+            for group in self.optimizer.param_groups:
+                group["lr"] = self._peak * factor(self.epoch * steps + step)
+            images = self.data.normalized(self.data.train.images[rows])
+            if self.recipe.augment:
+                images = augmented(images, self.data.flips, self.generator)
+            labels = self.data.train.labels[rows]
+            yield images.contiguous(memory_format=torch.channels_last), labels
+
+    def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Validation images, normalized, and labels, without end, in a new order each round."""
+        split = self.data.validation
+        size = min(self.batch_size, len(split.labels))
+        while True:
+            order = torch.randperm(len(split.labels), generator=self.generator, device=self.device)
+            for first in range(0, len(order) - size + 1, size):
+                rows = order[first : first + size]
+                images = self.data.normalized(split.images[rows])
+                yield images.contiguous(memory_format=torch.channels_last), split.labels[rows]
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """In which networks are run: with bfloat16 on CUDA."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+    def step(self) -> None:
+        """Moves the weights along their gradients, which are cut and then dropped."""
+        parameters = list(self.supernet.parameters())
+        nn.utils.clip_grad_norm_(parameters, self.recipe.clip, foreach=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def dump(self, method: OneShot) -> bytes:
+        """Weights and all that a training needs to go on, as safetensors."""
+        extra = {f"method/{name}": tensor for name, tensor in method.tensors().items()}
+        for key, parameter in self.supernet.shared.items():
+            for name, moment in self.optimizer.state.get(parameter, {}).items():
+                extra[f"optimizer/{key}/{name}"] = moment
+        progress = {"epoch": self.epoch, "epochs": self.epochs, "batch_size": self.batch_size}
+        return self.supernet.dump(extra, {**progress, "notes": self.notes})
+
+    def restore(self, method: OneShot, data: bytes) -> None:
+        """Takes over what `dump` returned.
+
+        Raises:
+            UserError: it is of another space, data shape or number of classes.
+        """
+        extra, progress = self.supernet.restore(data)
+        taken: dict[str, Tensor] = {}
+        for name, tensor in extra.items():
+            part, _, rest = name.partition("/")
+            if part == "method":
+                taken[rest] = tensor
+            else:
+                key, _, moment = rest.rpartition("/")
+                state = self.optimizer.state[self.supernet.shared[key]]
+                state[moment] = tensor.to(self.device)
+        self.epoch, self.epochs = progress["epoch"], progress["epochs"]
+        self.batch_size, self.notes = progress["batch_size"], list(progress["notes"])
+        method.restore(taken)
+
+    def fit_into(self, seconds_per_epoch: float, spent: float) -> None:
+        """Plans as many epochs as fit into `seconds`, but no more than were planned."""
+        if self.seconds is not None:
+            left = max(int((self.seconds - spent) / max(seconds_per_epoch, 1e-9)), 0)
+            self.epochs = min(self.epochs, self.epoch + left)
+
+    def _draw(self) -> None:
+        self.rng = np.random.default_rng((self.seed, self.epoch))
+        seed = int(self.rng.integers(2**62))
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+
+    def _shrink(self) -> None:
+        failed = self.batch_size
+        if failed == 1:
+            raise UserError(
+                "the memory does not hold the training of shared weights on a single image. Take "
+                "smaller images (--image-size), a narrower space, or a larger machine."
+            )
+        self.batch_size = failed // 2
+        self.say(
+            f"epoch {self.epoch + 1}: a batch of {failed} images did not fit into memory; "
+            f"went on with {self.batch_size}."
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """On CPUs, what is raised is known by its text alone."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def score(
-    supernet: Supernet, architecture: Architecture, data: DeviceData, batches: int = 4
+    supernet: Supernet,
+    architecture: Architecture,
+    data: DeviceData,
+    images: int | None = None,
+    batches: int = 4,
 ) -> dict[str, float]:
     """`loss` and `accuracy` of a design on the validation split, with the shared weights.
 
-    Its batch norms' statistics are first measured on so many batches of 250 training images.
+    Its batch norms' statistics are first measured on so many batches of 250 training images; no
+    weight is copied.
+
+    Args:
+        images: of the validation split; None takes all.
     """
     some = data.train.images[: 250 * batches].split(250)  # type: ignore[no-untyped-call]
-    network = supernet.network(architecture, (data.normalized(images) for images in some))
-    return measure(network, data, data.validation)
+    network = supernet.view(architecture, (data.normalized(part) for part in some))
+    split = data.validation
+    if images is not None:
+        split = DeviceSplit(split.images[:images], split.labels[:images])
+    return measure(network, data, split)
