@@ -17,15 +17,19 @@ import pandas as pd
 from raynas.architecture import Architecture
 from raynas.choices import as_space, located
 from raynas.errors import UserError, unknown
-from raynas.evaluation import FunctionEvaluator, TrainingEvaluator
+from raynas.evaluation import FunctionEvaluator, TableEvaluator, TrainingEvaluator
+from raynas.named import settings_in
+from raynas.phases import Shared, resolved
 from raynas.problem import Problem
 from raynas.recipe import Recipe, with_training
 from raynas.result import LEVELS, SearchResult, busy_seconds, load
 from raynas.run import RunInfo, exists
-from raynas.running import carry_on, start
+from raynas.running import carry_on
 from raynas.session import Evaluator
 from raynas.space import Space
-from raynas.strategies import make
+from raynas.stages import start
+from raynas.strategies import STRATEGIES, make
+from raynas.tables import COUNTS
 from raynas.warm_start import gather
 
 if TYPE_CHECKING:
@@ -44,6 +48,7 @@ def search(
     space: str | Space | Callable[..., Any] = "layered",
     strategy: str = "auto",
     scheduler: str = "asha",
+    evaluation: str = "auto",
     evaluator: Evaluator | Function | None = None,
     trials: int = 1000,
     time_budget_hours: float | None = None,
@@ -78,7 +83,11 @@ def search(
         strategy: a name from `raynas strategies`, with settings: `evolution:population=50`.
         scheduler: `asha`, `bohb` and `median` stop designs that are behind, under several
             objectives those that others dominate; `none` trains each to the end.
-        evaluator: instead of training: a function `architecture -> metrics`, or an Evaluator.
+        evaluation: `train` trains each design. `shared` trains weights that all designs share,
+            scores designs by them and trains the best few alone; settings follow a colon, see
+            `raynas.phases.Shared`. `table:path=FILE.parquet` looks designs up. `auto` is `shared`
+            for strategies that need it (darts, enas, ...), else `train`.
+        evaluator: instead of these: a function `architecture -> metrics`, or an Evaluator.
         trials: how many designs to evaluate at most.
         time_budget_hours: after this long no design is begun and running ones are stopped and
             kept with what they have; None means no limit of time.
@@ -103,6 +112,9 @@ def search(
             do. NoFeasibleDesign if no design keeps the constraints.
     """
     problem = Problem.of(problem if problem is not None else {})
+    if strategy.partition(":")[0] not in STRATEGIES:
+        raise unknown("strategy", strategy.partition(":")[0], sorted(STRATEGIES))
+    evaluation = resolved(evaluation, strategy)
     start_from = [start_from] if isinstance(start_from, str) else start_from
     _check(scheduler, ("asha", "bohb", "median", "none"), "scheduler")
     _check(explanation_level, LEVELS, "explanation level")
@@ -112,6 +124,7 @@ def search(
         "search_training": search_training,
         "start_from": [str(design) for design in start_from],
         "strategy": strategy,
+        "evaluation": evaluation if evaluator is None else "own",
         "scheduler": scheduler,
         "trials": trials,
         "seconds": None if time_budget_hours is None else time_budget_hours * 3600,
@@ -136,7 +149,10 @@ def search(
     judge = _evaluator(evaluator, problem, space, settings, download)
     found = judge.space if isinstance(judge, TrainingEvaluator) else as_space(space)
     _check_metrics(problem, judge)
-    make(strategy, found, problem.objectives)  # before anything is written
+    if evaluation.partition(":")[0] == "shared":
+        _check_shared(evaluation, strategy, problem, evaluator, search_training, warm_start)
+    else:
+        make(strategy, found, problem.objectives)  # before anything is written
     for text in settings["start_from"]:
         start(found, text)
     runs = [warm_start] if isinstance(warm_start, str | Path) else warm_start
@@ -197,13 +213,14 @@ def resume(
     if space is None and evaluator is None:
         raise UserError(f"{run} has an own space: use raynas.resume(run, space=...).")
     past = load(folder).trials
-    left = (trials or info.settings["trials"]) - _evaluated(past)
+    wanted = trials or info.settings["trials"]
+    used = _evaluated(past) >= wanted and not info.shared
     seconds = info.settings["seconds"]
     if time_budget_hours is not None:
         seconds = time_budget_hours * 3600
     elif seconds is not None:
         seconds -= busy_seconds(past)
-    if left <= 0 or (seconds is not None and seconds <= 0):
+    if used or (seconds is not None and seconds <= 0):
         raise UserError(
             f"{run} has used its budget ({_evaluated(past)} designs, {busy_seconds(past):.0f} s). "
             "Give more: --trials (in all) or --time-budget (from now)."
@@ -214,7 +231,7 @@ def resume(
         info = replace(info, space=code.with_decisions(info.space))
         if isinstance(judge, TrainingEvaluator):
             judge.space = info.space
-    return carry_on(folder, info, judge, left, seconds, address, display, new=False)
+    return carry_on(folder, info, judge, wanted, seconds, address, display, new=False)
 
 
 def _evaluator(
@@ -228,6 +245,12 @@ def _evaluator(
     if evaluator is not None:
         ready = hasattr(evaluator, "evaluate")
         return evaluator if ready else FunctionEvaluator(evaluator)  # type: ignore[return-value,arg-type]
+    evaluation = settings.get("evaluation", "train")
+    if evaluation.partition(":")[0] == "table":
+        given = settings_in("evaluation", evaluation, {"path": ""})
+        if "path" not in given:
+            raise UserError(f"expected a table such as table:path=FILE.parquet; got {evaluation}.")
+        return TableEvaluator(given["path"])
     from raynas.data import load as load_data
 
     data = load_data(
@@ -247,6 +270,42 @@ def _evaluator(
     if settings["search_training"]:
         found = with_training(found)
     return TrainingEvaluator(found, data, Recipe(**settings["recipe"]))
+
+
+def _check_shared(
+    evaluation: str,
+    strategy: str,
+    problem: Problem,
+    evaluator: object,
+    search_training: bool,
+    warm_start: object,
+) -> None:
+    """Raises UserError if shared weights cannot do what is asked."""
+    shared, row = Shared.of(evaluation), STRATEGIES[strategy.partition(":")[0]]
+    given = {"an own evaluator": evaluator, "warm_start": warm_start}
+    given |= {"search_training": search_training}
+    if asked := [name for name, value in given.items() if value]:
+        raise UserError(
+            f"evaluation {evaluation}: expected no {asked[0]}, which shared weights have no use "
+            "for. Leave it away, or take evaluation train."
+        )
+    known = ("accuracy", "loss", *COUNTS)
+    if other := [o.name for o in problem.objectives if o.name not in known]:
+        raise UserError(
+            f"evaluation {evaluation}: expected objectives that shared weights can tell "
+            f"({', '.join(known)}); got {other[0]}."
+        )
+    if row.one_shot:
+        row.load()(**settings_in("strategy", strategy, row.settings()))
+    if shared.weights:
+        if row.one_shot:
+            raise UserError(f"the strategy {strategy} trains its weights itself: give no weights=.")
+        if not Path(shared.weights).is_file():
+            raise UserError(f"weights={shared.weights}: expected a file; there is none.")
+    elif not row.one_shot:
+        from raynas.supernet.paths import Paths
+
+        Paths(shared.rule)
 
 
 def _describe(evaluator: Evaluator) -> dict[str, Any]:
@@ -303,4 +362,4 @@ def _new_folder(problem: Problem, space: Space, trained: bool) -> Path:
 
 
 def _evaluated(trials: pd.DataFrame) -> int:
-    return int((trials["status"] != "infeasible").sum())
+    return int(((trials["status"] != "infeasible") & (trials["purpose"] == "search")).sum())

@@ -114,10 +114,22 @@ class Archive:
         assert table is not None  # the number came from there
         return next(tables.trials_from(table.filter(pc.equal(table["number"], number))))
 
+    def cached(self, name: str) -> bytes | None:
+        """A file of the run; None if there is none."""
+        path = self.run / name
+        return path.read_bytes() if path.exists() else None
+
+    def cache(self, name: str, data: bytes) -> None:
+        """Replaces a file of the run that can be computed again."""
+        (self.run / name).parent.mkdir(exist_ok=True)
+        write_atomically(self.run / name, data)
+
     def wants_weights(self, trial: Trial) -> bool:
         """Whether the trial would stand on the Pareto front now."""
         if trial.status != "finished" or not _allowed(trial, self.info):
             return False
+        if any(o.name not in trial.metrics for o in self.info.objectives):
+            return False  # scored by shared weights, not trained
         point = self._point(trial)
         return not any(_dominates(self._point(t), point) for t in self._front.values())
 

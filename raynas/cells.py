@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from raynas.costs import count
-from raynas.graphs import Graph, reductions
+from raynas.graphs import Edge, Graph, reductions
 from raynas.operations import convolution
 from raynas.space import Shape
 
@@ -92,6 +92,11 @@ OPERATIONS: dict[str, Callable[[int, int], nn.Module]] = {  # (channels, stride)
 }
 
 
+def layer_name(edge: Edge) -> str:
+    """The name of an edge's operation in its cell."""
+    return f"{edge.target}_from_{edge.source}_{edge.operation or 'as_it_is'}"
+
+
 class Cell(nn.Module):
     """One cell: the values of the cells that it reads -> its own, `[N, C * parts, H, W]`."""
 
@@ -106,10 +111,10 @@ class Cell(nn.Module):
             _mark(self.enter[name], parts)
         self.operations = nn.ModuleDict()
         for e in place.graph.edges:  # named by what they do where: a supernet shares by names
-            name = f"{e.target}_from_{e.source}_{e.operation or 'as_it_is'}"
+            name = layer_name(e)
             name += "_again" if name in self.operations else ""  # NASNet may add up two alike
             stride = place.stride if e.source in place.graph.inputs else 1
-            self.operations[name] = OPERATIONS[e.operation](width, stride)
+            self.operations[name] = OPERATIONS[e.operation](width // place.part, stride)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         values = {n: self.enter[n](x) for n, x in zip(self.graph.inputs, inputs, strict=True)}
@@ -138,6 +143,7 @@ class Place:
         sources: for each input of the graph the index of the cell that it comes from.
         enter: for each input the layer that brings it to width and resolution, with its channels.
         parts: for each input the numbers of the nodes that it concatenates; none for the stem.
+        part: its operations work on one so many-th of the channels, in a mixture of all of them.
     """
 
     index: int
@@ -147,6 +153,7 @@ class Place:
     sources: tuple[int, ...]
     enter: tuple[tuple[Callable[[int, int], nn.Module], int], ...]
     parts: tuple[tuple[int, ...], ...]
+    part: int = 1
 
     @property
     def name(self) -> str:
@@ -175,7 +182,7 @@ def _mark(layers: nn.Module, parts: tuple[int, ...]) -> None:
             layer.input_parts = parts  # type: ignore[assignment]  # plain data on a module
 
 
-def places(stack: Sequence[Graph | None], channels: int) -> list[Place]:
+def places(stack: Sequence[Graph | None], channels: int, part: int = 1) -> list[Place]:
     """The cells that matter, see `raynas.graphs.stacked`; `channels` is the first ones' width."""
     halving = reductions(len(stack))
     found: list[Place] = []
@@ -190,7 +197,8 @@ def places(stack: Sequence[Graph | None], channels: int) -> list[Place]:
                 for i in sources
             )
             parts = tuple(nodes[i] for i in sources)
-            found.append(Place(k, graph, channels, 1 + (k in halving), sources, enter, parts))
+            stride = 1 + (k in halving)
+            found.append(Place(k, graph, channels, stride, sources, enter, parts, part))
             widths[k], nodes[k] = found[-1].channels, found[-1].nodes
     return found
 
@@ -202,6 +210,7 @@ class CellNetwork(nn.Module):
         stack: what each cell does, see `raynas.graphs.stacked`.
         channels: width of the first cells.
         relu: whether the last value passes a ReLU before it is pooled (NASNet).
+        part: see `Place`.
     """
 
     def __init__(
@@ -211,10 +220,11 @@ class CellNetwork(nn.Module):
         input_shape: Shape,
         num_classes: int,
         relu: bool = False,
+        part: int = 1,
     ) -> None:
         super().__init__()
         self.stem = stem(input_shape, STEM * channels)
-        cells = places(stack, channels)
+        cells = places(stack, channels, part)
         self.reads = tuple((cell.index, cell.name, cell.sources) for cell in cells)
         for cell in cells:
             self.add_module(cell.name, Cell(cell))
@@ -224,8 +234,8 @@ class CellNetwork(nn.Module):
         head["classifier"] = nn.Linear(last, num_classes)
         _mark(head["classifier"], cells[-1].nodes if cells else ())
         self.head = tuple(head)
-        for name, part in head.items():
-            self.add_module(name, part)
+        for name, layer in head.items():
+            self.add_module(name, layer)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images `[N, C, H, W]` -> logits `[N, num_classes]`."""

@@ -190,6 +190,14 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         "default: auto, which picks one",
     )
     how.add_argument(
+        "--evaluation",
+        default="auto",
+        metavar="KIND",
+        help="train: each design; shared: by weights that all designs share, trained once, then "
+        "the best few alone (shared:rule=fair,epochs=60,finalists=5,probes=5,inherit=true); "
+        "table:path=FILE.parquet: what others have measured; default: auto, as the strategy needs",
+    )
+    how.add_argument(
         "--scheduler",
         default="asha",
         choices=SCHEDULERS,

@@ -23,7 +23,8 @@ from raynas.errors import UserError
 from raynas.explanation.sentences import chosen, plural, sentence, summary, value
 from raynas.progress import Display, duration
 from raynas.report import write_report
-from raynas.report.words import size_text
+from raynas.report.sections import counted
+from raynas.report.words import named, size_text
 from raynas.result import LEVELS, SearchResult, busy_seconds, load
 from raynas.space import Space
 from raynas.strategies import STRATEGIES
@@ -45,6 +46,7 @@ def search(a: argparse.Namespace) -> int:
         problem,
         space=a.space,
         strategy=a.strategy,
+        evaluation=a.evaluation,
         scheduler=a.scheduler,
         trials=a.trials or 100_000,
         time_budget_hours=None if seconds is None else seconds / 3600,
@@ -151,10 +153,9 @@ def explain(a: argparse.Namespace) -> int:
     claims = result.explain(a.trial)
     if a.trial is not None:
         row = result.trials.set_index("number").loc[a.trial]
-        names = [o.name for o in result.info.objectives if f"m.{o.name}" in row]
-        read = [
-            f"{n} {value(float(row[f'm.{n}']), n)}" for n in names if not pd.isna(row[f"m.{n}"])
-        ]
+        wanted = dict.fromkeys([*result.info.objectives, *result.info.searched])
+        names = [o.name for o in wanted if not pd.isna(row.get(f"m.{o.name}"))]
+        read = [f"{named(n)} {value(float(row[f'm.{n}']), n)}" for n in names]
         ended = str(row["status"]).replace("_", " ")
         length = plural(row["fidelity"], "epoch")
         print(f"• Trial {a.trial}: {ended} after {length}; {', '.join(read)}")
@@ -361,10 +362,14 @@ def _front_table(result: SearchResult, front: pd.DataFrame) -> Any:
 
 def _counts(result: SearchResult) -> str:
     """How the trials ended: `1 finished, 3 stopped early`."""
-    words = {"stopped_early": "stopped early", "infeasible": "over a limit (not trained)"}
-    counts = result.trials["status"].value_counts()
-    told = [f"{n} {words.get(str(status), status)}" for status, n in counts.items() if n]
-    return ", ".join(told) or "no trials"
+    words = {"stopped_early": "stopped early", "infeasible": "over a limit (not measured)"}
+    groups = []
+    for name, rows in counted(result):
+        counts = rows["status"].value_counts()
+        told = [f"{n} {words.get(str(status), status)}" for status, n in counts.items() if n]
+        lead = f"{name}: " if result.info.shared else ""
+        groups += [f"{lead}{', '.join(told)}"] if told else []
+    return "; ".join(groups) or "no trials"
 
 
 def _failures(result: SearchResult) -> str:

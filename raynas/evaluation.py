@@ -1,12 +1,15 @@
-"""Evaluators: architecture -> metrics."""
+"""Evaluators: architecture -> metrics. Those of shared weights: `raynas.one_shot`."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from raynas.architecture import Architecture
 from raynas.data import ImageData
@@ -15,6 +18,11 @@ from raynas.objective import Metrics
 from raynas.recipe import Recipe
 from raynas.session import Context
 from raynas.space import Space
+from raynas.tables import COUNTS
+
+if TYPE_CHECKING:
+    from raynas.supernet import Supernet
+    from raynas.training import DeviceData
 
 
 @dataclass
@@ -43,17 +51,66 @@ class FunctionEvaluator:
 
 
 @dataclass
+class TableEvaluator:
+    """Reads what others have measured from a Parquet file: a column `architecture` and metrics.
+
+    Raises:
+        UserError: there is no such file, or it has no architectures or no numbers.
+    """
+
+    path: str
+    _rows: dict[str, Metrics] = field(init=False, repr=False)
+
+    epochs = 1
+    split = ""
+
+    def __post_init__(self) -> None:
+        try:
+            frame = pd.read_parquet(self.path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"table {self.path!r} cannot be read: {error}.") from None
+        numbers = frame.select_dtypes("number").astype(float)
+        if "architecture" not in frame or numbers.empty:
+            raise UserError(
+                f"table {self.path!r}: expected a column `architecture` with texts of the space "
+                f"and columns of numbers; got {', '.join(map(str, frame.columns))}."
+            )
+        rows = zip(frame["architecture"].astype(str), numbers.to_dict("records"), strict=True)
+        self._rows = {
+            text: {str(k): v for k, v in row.items() if math.isfinite(v)} for text, row in rows
+        }
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        return frozenset(name for row in self._rows.values() for name in row)
+
+    def costs(self, architecture: Architecture) -> Metrics:
+        row = self._rows.get(str(architecture), {})
+        return {name: row[name] for name in COUNTS if name in row}
+
+    def evaluate(
+        self, architecture: Architecture, context: Context
+    ) -> Generator[Metrics, None, None]:
+        del context
+        if str(architecture) not in self._rows:
+            raise UserError(f"the table {self.path!r} has no row of {architecture}.")
+        yield dict(self._rows[str(architecture)])
+
+
+@dataclass
 class TrainingEvaluator:
     """Trains each design from scratch.
 
     Attributes:
         space: builds the networks.
         recipe: how they are trained, where a design does not say itself (`train.*`).
+        inherited: shared weights by key that they begin with; None begins with new ones.
     """
 
     space: Space
     data: ImageData
     recipe: Recipe
+    inherited: Mapping[str, Any] | None = None
     _on_device: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     metrics = frozenset(
@@ -82,20 +139,41 @@ class TrainingEvaluator:
         import torch
         from safetensors.torch import save
 
-        from raynas.training import DeviceData, train
+        from raynas.training import train
+
+        data = self.placed(context)
+        assert self.space.build is not None, "a space without networks cannot be trained"
+        if self.inherited:
+            model = self.shared(self.inherited, "cpu").network(architecture)
+        else:
+            device = data.train.labels.device
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+                torch.manual_seed(context.seed)
+                model = self.space.build(architecture, self.data.input_shape, self.data.num_classes)
+        yield from train(model, data, self.recipe.of(architecture), context.seed)
+        state = model.state_dict()
+        return save({name: value.cpu().contiguous() for name, value in state.items()})
+
+    def placed(self, context: Context) -> DeviceData:
+        """The images on the device, put there once; takes the processors it was given."""
+        import torch
+
+        from raynas.training import DeviceData
 
         device = resolve_device(context.device)
         torch.set_num_threads(max(context.cpus, 1))
-        assert self.space.build is not None, "a space without networks cannot be trained"
         if str(device) not in self._on_device:
             self._on_device[str(device)] = DeviceData.of(self.data, device)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(context.seed)
-            model = self.space.build(architecture, self.data.input_shape, self.data.num_classes)
-        recipe = self.recipe.of(architecture)
-        yield from train(model, self._on_device[str(device)], recipe, context.seed)
-        state = model.state_dict()
-        return save({name: value.cpu().contiguous() for name, value in state.items()})
+        found: DeviceData = self._on_device[str(device)]
+        return found
+
+    def shared(self, weights: Mapping[str, Any], device: Any) -> Supernet:
+        """The supernet over these arrays, which are copied to a GPU and nowhere else."""
+        from raynas.supernet import Supernet, views
+
+        placed = {key: tensor.to(device) for key, tensor in views(weights).items()}
+        shape, classes = self.data.input_shape, self.data.num_classes
+        return Supernet(self.space, shape, classes, weights=placed)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a worker needs: it builds and trains; tensors stay in their process."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,14 +31,19 @@ class Display:
 
     @contextmanager
     def showing(
-        self, folder: Path, session: Session, trials: int, deadline: float
+        self, session: Session, trials: int, deadline: float, title: str = ""
     ) -> Iterator[None]:
-        """Shows a session while it runs."""
-        self._session, self._deadline = session, deadline
+        """Shows a session while it runs.
+
+        Args:
+            title: said first, where a search has several sessions.
+        """
+        if title:
+            self.say(title)
+        self._session, self._deadline, self._best = session, deadline, None
         self._started, self._before = time.monotonic(), _evaluated(session)
         self._all = self._before + trials
         session.observe = self._learn
-        self._console.print(f"run {folder}", style="dim", highlight=False, soft_wrap=True)
         if self._console.is_terminal:
             with Live(
                 get_renderable=self._render,
@@ -50,6 +55,12 @@ class Display:
         else:
             with _repeating(lambda: print(self._line(), flush=True)):
                 yield
+
+    def begin(self, folder: Path, notes: Sequence[str], new: bool) -> None:
+        """Says where the run is and, if it is new, what is to be known of it."""
+        self.say(f"run {folder}")
+        for note in notes if new else ():
+            self.say(note)
 
     def say(self, text: str) -> None:
         """Prints a line that stays."""
@@ -84,10 +95,12 @@ class Display:
                 f"{o.name} {value(metrics[o.name], o.name)}" for o in self._session.objectives
             ]
             best = f"; best so far: trial {self._best.number} with {', '.join(readings)}"
-        done = _evaluated(self._session)
+        done, far = _evaluated(self._session), ""
+        if len(self._session.epochs) == 1 and running == 1:
+            far = f" (epoch {next(iter(self._session.epochs.values()))})"
         return (
             f"{done} trial{'s' if done != 1 else ''} done"
-            f"{' (' + ', '.join(parts) + ')' if parts else ''}, {running} running{best}; "
+            f"{' (' + ', '.join(parts) + ')' if parts else ''}, {running} running{far}{best}; "
             f"{self._left()}"
         )
 

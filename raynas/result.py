@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 import search_spaces
 from raynas import tables
@@ -19,6 +21,7 @@ from raynas.explanation import claims as claim_files
 from raynas.explanation.claims import Claim
 from raynas.explanation.findings import Findings
 from raynas.explanation.sentences import chosen, sentence, summary
+from raynas.one_shot import CHOICES, LOG, SCHEMA
 from raynas.recipe import with_training
 from raynas.run import RunInfo, front_of, read
 from raynas.space import Space
@@ -26,6 +29,8 @@ from raynas.space import Space
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import nn
+
+    from raynas.specialize import Specialized
 
 LEVELS = {"brief": 3, "standard": 5, "detailed": 12}  # sentences at the end of a search
 
@@ -75,10 +80,23 @@ class SearchResult:
         self.ended_because = ended_because
         self._contents = read(path, self.info.space)
 
-    @property
+    @cached_property
     def notes(self) -> list[str]:
-        """What was found broken on disk and passed over."""
-        return self._contents.notes
+        """What was found broken on disk and passed over, and warnings of a shared training."""
+        log = self.path / LOG
+        warnings = json.loads(log.read_text())["notes"] if log.exists() else []
+        return [*self._contents.notes, *warnings]
+
+    @cached_property
+    def choices(self) -> pd.DataFrame:
+        """How what decides between options developed: epoch, decision, option, chance.
+
+        Of strategies that train shared weights and decide meanwhile; empty otherwise.
+        """
+        path = self.path / CHOICES
+        table = pq.read_table(path) if path.exists() else SCHEMA.empty_table()
+        data: pd.DataFrame = table.to_pandas()
+        return data
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -101,7 +119,9 @@ class SearchResult:
 
     def why_no_front(self) -> str:
         """Says why no design stands on the front."""
-        done = int((self.trials["status"] == "finished").sum())
+        names = [f"m.{o.name}" for o in self.info.objectives]
+        ended = self.trials[self.trials["status"] == "finished"]
+        done = len(ended.dropna(subset=names)) if {*names} <= {*ended.columns} else 0
         if not done:
             return "No design was trained to the end."
         bounds = ", ".join(str(c) for c in self.info.constraints)
@@ -111,15 +131,35 @@ class SearchResult:
         """The design of a trial; None is the best of the front."""
         return self.info.space.parse(str(self._row(trial)["architecture"]))
 
-    def get_model(self, trial: int | None = None) -> nn.Module:
+    def get_model(
+        self,
+        trial: int | None = None,
+        *,
+        max_params: float | None = None,
+        max_flops: float | None = None,
+        max_latency_ms: float | None = None,
+    ) -> nn.Module:
         """A trained network of the front, in eval mode; None is the best in the first objective.
 
         It takes images `[N, C, H, W]` normalized by `info.data["mean"]` and `["std"]`.
 
+        Args:
+            max_params, max_flops, max_latency_ms: limits, instead of a trial: the network is the
+                best within them by the weights that the search's designs share, without training
+                (see `specialize`).
+
         Raises:
-            UserError: the trial is not on the front, so that its weights were not kept.
+            UserError: the trial is not on the front, so that its weights were not kept; or there
+                are limits and no shared weights.
         """
         from safetensors.torch import load_file
+
+        bounds = {"params": max_params, "flops": max_flops, "latency_ms": max_latency_ms}
+        limits = {name: bound for name, bound in bounds.items() if bound is not None}
+        if limits and trial is not None:
+            raise UserError("expected a trial or limits; got both. Leave one of them away.")
+        if limits:
+            return self.specialize(limits).model
 
         row = self._row(trial)
         weights = self.path / f"models/{row['number']}.safetensors"
@@ -136,6 +176,25 @@ class SearchResult:
         model = code.build(design, tuple(data["input_shape"]), data["num_classes"])
         model.load_state_dict(load_file(weights))
         return model.eval()
+
+    def specialize(
+        self, limits: Mapping[str, float], evaluations: int = 100, seed: int = 0
+    ) -> Specialized:
+        """The best design within limits by the shared weights of the search, untrained.
+
+        Designs that the search scored are where it begins; so many more are scored. After one
+        search there is a network for every budget (Cai et al. 2020, arXiv:1908.09791).
+
+        Args:
+            limits: the most of `params`, `flops` or `latency_ms` (as measured here and now).
+
+        Raises:
+            UserError: the search had no shared weights, its data cannot be loaded again, or no
+                design keeps the limits.
+        """
+        from raynas.specialize import specialize
+
+        return specialize(self, limits, evaluations, seed)
 
     @cached_property
     def code(self) -> Space | None:
@@ -184,7 +243,7 @@ class SearchResult:
 
     def _findings(self) -> Findings:
         space = self.code or self.info.space  # the code knows which designs are one network
-        return Findings(replace(self.info, space=space), self.trials)
+        return Findings(replace(self.info, space=space), self.trials, choices=self.choices)
 
     def write_claims(self) -> None:
         """Makes the claims anew and keeps them in the run."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from raynas.objective import Constraint, Objective, pareto_front
 from raynas.problem import Problem
 from raynas.space import Space
 from raynas.trial import Job, Trial, job_from_dict
+
+SHARED = {"accuracy": "shared_accuracy", "loss": "shared_loss"}  # as scored with shared weights
 
 
 class ArchiveError(UserError):
@@ -58,6 +60,19 @@ class RunInfo:
     @property
     def constraints(self) -> tuple[Constraint, ...]:
         return self.problem.constraints
+
+    @property
+    def shared(self) -> bool:
+        """Whether designs are scored with shared weights, and only a few trained alone."""
+        evaluation = str(self.settings.get("evaluation", "train"))
+        return evaluation.partition(":")[0] == "shared"
+
+    @property
+    def searched(self) -> tuple[Objective, ...]:
+        """The objectives as the search sees them: with shared weights, by the scores they give."""
+        if not self.shared:
+            return self.objectives
+        return tuple(replace(o, name=SHARED.get(o.name, o.name)) for o in self.objectives)
 
     def write(self, run: Path) -> None:
         """Writes RUN/run.json, making the folder.
@@ -123,11 +138,13 @@ def read(run: Path, space: Space) -> Contents:
 
 
 def front_of(trials: pd.DataFrame, info: RunInfo) -> pd.DataFrame:
-    """The rows of `trials` on the Pareto front: finished, allowed, not dominated; best first."""
+    """The rows of `trials` on the Pareto front: finished, allowed, read in every
+    objective and not dominated; best first. Shared weights themselves are no design."""
     names = [f"m.{o.name}" for o in info.objectives]
     if not set(names) <= set(trials.columns):
         return trials.iloc[:0]
-    rows = allowed(trials[trials["status"] == "finished"], info)
+    rows = allowed(trials[trials["status"] == "finished"], info).dropna(subset=names)
+    rows = rows[rows["purpose"] != "supernet"]
     points = np.column_stack(
         [o.loss(1.0) * rows[f"m.{o.name}"].to_numpy(dtype=float) for o in info.objectives]
     )

@@ -31,6 +31,18 @@ class NoFeasibleDesign(UserError):
     """No design that keeps the constraints was found in a bounded number of tries."""
 
 
+class Files(Protocol):
+    """Files in a run's folder that an evaluation keeps beside its readings, such as checkpoints."""
+
+    def cached(self, name: str) -> bytes | None:
+        """Returns a file; None if there is none."""
+        ...
+
+    def cache(self, name: str, data: bytes) -> None:
+        """Replaces a file."""
+        ...
+
+
 @dataclass(frozen=True)
 class Context:
     """What an evaluation may use.
@@ -39,11 +51,13 @@ class Context:
         seed: of everything random in it.
         cpus: processors it was given (threads to use).
         device: `cpu`, `cuda`, or `auto`: CUDA where there is some.
+        files: of the run; None outside of a search.
     """
 
     seed: int
     cpus: int = 1
     device: str = "auto"
+    files: Files | None = None
 
 
 class Evaluator(Protocol):
@@ -99,6 +113,7 @@ class Session:
         starts: what to try before the strategy is asked.
         past: the latest trials of an earlier part of this search, by which a scheduler judges.
         learned: how many trials of each status it has been told.
+        epochs: how far running trials are, by number, as far as they have reported.
     """
 
     space: Space
@@ -113,6 +128,7 @@ class Session:
     learned: dict[str, int] = field(default_factory=dict)
     past: deque[Trial] = field(default_factory=lambda: deque(maxlen=PAST))
     running: dict[int, Job] = field(default_factory=dict)
+    epochs: dict[int, int] = field(default_factory=dict)
     _next: int = 0
     _unfinished: deque[Job] = field(default_factory=deque)
     _again: set[int] = field(default_factory=set)  # numbers that were handed out before
@@ -165,8 +181,12 @@ class Session:
             self.archive.record(trial)
         self._learn(trial)
 
-    def resume(self, jobs: Iterable[Job], trials: Iterable[Trial]) -> None:
-        """Replays an archive; jobs without a trial will be handed out again first."""
+    def resume(self, jobs: Iterable[Job], trials: Iterable[Trial], first: int = 0) -> None:
+        """Replays an archive; jobs without a trial will be handed out again first.
+
+        Args:
+            first: the least number of what is proposed from now on.
+        """
         by_number = {job.number: job for job in jobs}
         for job in by_number.values():
             self._reasons[job.number] = job.proposal.reason
@@ -177,7 +197,7 @@ class Session:
             by_number.pop(trial.number, None)
         self._unfinished.extend(by_number.values())
         self._again.update(by_number)
-        self._next = max([self._next, *(number + 1 for number in by_number)])
+        self._next = max([first, self._next, *(number + 1 for number in by_number)])
 
     def retry(self, job: Job) -> None:
         """Hands a job out once more, because what carried it out was lost."""
@@ -191,6 +211,7 @@ class Session:
 
     def _learn(self, trial: Trial) -> None:
         self.running.pop(trial.number, None)
+        self.epochs.pop(trial.number, None)
         self.learned[trial.status] = self.learned.get(trial.status, 0) + 1
         self._next = max(self._next, trial.number + 1)
         reason = self._reasons.pop(trial.number, None)

@@ -28,9 +28,12 @@ from raynas.graphs import Graph
 if TYPE_CHECKING:
     from torch import nn
 
+    from raynas.mixtures import Mixture
+
 Pick = Callable[[Decision], Option]
 Shape = tuple[int, int, int]
 Build = Callable[[Architecture, Shape, int], "nn.Module"]
+Chances = Mapping[str, Mapping[str, float]]  # edge -> option -> how strong it is
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,10 @@ class Space:
         build: makes the network: (architecture, (channels, height, width) of the images, number
             of classes) -> a module from images `[N, C, H, W]` to logits `[N, num_classes]`,
             whose direct children are the layers that reports number.
+        mixture: makes the network with all options of this space side by side, with the layers
+            that `build` gives its designs: (this space, shape, number of classes, part) -> a
+            module; its operations have one `part`-th of the channels.
+        discretize: the design that stands out: (this space, strengths of a mixture's options).
         costs: `params` and `flops` of what `build` makes, faster than by building it.
         graphs: the design's cells for pictures, by title; chains need none.
         known: published designs by name.
@@ -80,6 +87,8 @@ class Space:
     canonical: Callable[[Architecture], str] | None = field(default=None, compare=False)
     simplify: Callable[[Architecture], Architecture] | None = field(default=None, compare=False)
     build: Build | None = field(default=None, compare=False)
+    mixture: Callable[[Space, Shape, int, int], Mixture] | None = field(default=None, compare=False)
+    discretize: Callable[[Space, Chances], Architecture] | None = field(default=None, compare=False)
     costs: Callable[[Architecture, Shape, int], dict[str, float]] | None = field(
         default=None, compare=False
     )

@@ -136,13 +136,13 @@ def jobs_from(table: pa.Table) -> Iterator[Job]:
                 {name: tuple(chances) for name, chances in row["chances"] or ()},
             )
             candidates = tuple(Candidate(**c) for c in row["candidates"])
+            architecture = Architecture.parse(row["architecture"])
             yield Job(
                 row["number"],
-                Proposal(Architecture.parse(row["architecture"]), reason, candidates),
+                Proposal(architecture, reason, candidates, row["purpose"]),
                 row["seed"],
                 dict(row["costs"]),
                 row["at"].timestamp(),
-                row["purpose"],
             )
 
 

@@ -22,7 +22,7 @@ Kind = Literal[
     "engineer",
     "scaling",
 ]
-Purpose = Literal["search", "uniform_probe", "confirm", "ablation", "audit"]
+Purpose = Literal["search", "supernet", "uniform_probe", "confirm", "ablation", "audit"]
 Status = Literal["finished", "stopped_early", "failed", "infeasible", "lost"]
 
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -73,11 +73,18 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a strategy answers: an architecture, why, and what it considered instead."""
+    """What a strategy answers: an architecture, why, and what it considered instead.
+
+    Attributes:
+        purpose: `search`; `supernet` trains weights that all designs share (the architecture
+            stands in for them); `confirm` and `uniform_probe` train a design that was scored by
+            them, one of the best or one drawn from the whole ranking.
+    """
 
     architecture: Architecture
     reason: Reason
     candidates: tuple[Candidate, ...] = ()
+    purpose: Purpose = "search"
 
 
 @dataclass(frozen=True)
@@ -96,11 +103,14 @@ class Job:
     seed: int
     costs: Metrics
     at: float
-    purpose: Purpose = "search"
 
     @property
     def architecture(self) -> Architecture:
         return self.proposal.architecture
+
+    @property
+    def purpose(self) -> Purpose:
+        return self.proposal.purpose
 
 
 @dataclass(frozen=True)
@@ -198,6 +208,7 @@ def job_from_dict(data: Mapping[str, Any]) -> Job:
         chances={name: tuple(row) for name, row in data["reason"]["chances"].items()},
     )
     candidates = tuple(Candidate(**c) for c in data["candidates"])
-    proposal = Proposal(Architecture.parse(data["architecture"]), reason, candidates)
-    fields = {k: data[k] for k in ("number", "seed", "costs", "at", "purpose")}
+    architecture = Architecture.parse(data["architecture"])
+    proposal = Proposal(architecture, reason, candidates, data["purpose"])
+    fields = {k: data[k] for k in ("number", "seed", "costs", "at")}
     return Job(proposal=proposal, **fields)

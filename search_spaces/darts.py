@@ -13,6 +13,7 @@ of 8x8 and up.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -20,10 +21,12 @@ from typing import TYPE_CHECKING
 from raynas.architecture import Architecture, Decision, Option
 from raynas.errors import UserError
 from raynas.graphs import Edge, Graph, stack_identity, stacked, survivors
-from raynas.space import Known, Shape, Space
+from raynas.space import Chances, Known, Shape, Space
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from raynas.mixtures import Mixture
 
 OPERATIONS = (
     "none",
@@ -142,6 +145,93 @@ def build(
     return CellNetwork(_stack(architecture, cells), channels, input_shape, num_classes)
 
 
+def _edges(space: Space) -> dict[str, tuple[str, ...]]:
+    """Every earlier value of every node -> what may be done to it in a design of this space."""
+    found: dict[str, set[str]] = {}
+    for kind, node, pair in _choices(space):
+        for slot, source in enumerate(pair):
+            options = space.by_name[f"{kind}.node{node}.op{slot}"].options
+            found.setdefault(_edge_name(kind, node, source), set()).update(map(str, options))
+    return {edge: tuple(o for o in OPERATIONS if o in found[edge]) for edge in found}
+
+
+def _choices(space: Space) -> Iterator[tuple[str, int, tuple[int, int]]]:
+    """All (kind, node, values that it may read); in the order of what nodes read first."""
+    for kind in KINDS:
+        for node in range(NODES):
+            d = space.by_name.get(f"{kind}.node{node}.inputs")
+            for pair in map(str, d.options) if d else ("0+1",):
+                first, second = map(int, pair.split("+"))
+                yield kind, node, (first, second)
+
+
+def _edge_name(kind: str, node: int, source: int) -> str:
+    return f"{kind}.node{node}.from_{VALUES[source]}"
+
+
+def mixture(
+    space: Space,
+    input_shape: Shape,
+    num_classes: int,
+    part: int = 1,
+    channels: int = 16,
+    cells: int = 8,
+) -> Mixture:
+    """All operations on all earlier values of every node: 14 edges in either kind of cell.
+
+    Where we depart from the paper: batch norms learn a scale and a shift, and pooling has none.
+    """
+    from raynas.cells import CellNetwork
+    from raynas.mixtures import NOTHING, mixed_cells, require_parts
+    from raynas.operations import require_side
+
+    require_side(SPACE.name, SMALLEST, input_shape)
+    require_parts(SPACE.name, channels, part, smallest=2)
+    edges = _edges(space)
+
+    def layer(edge: str, option: str) -> Edge:
+        kind, node, value = edge.replace(".from_", ".").split(".")
+        return _edge(kind, VALUES.index(value), int(node.removeprefix("node")), option)
+
+    def whole(kind: str) -> Graph:
+        own = [(e, o) for e in edges if e.startswith(f"{kind}.") for o in edges[e] if o != NOTHING]
+        out = [Edge(f"node{node}", "output", "") for node in range(NODES)]
+        carrying = (*(layer(*pair) for pair in own), *out)
+        return Graph(("input0", "input1"), carrying, concatenates=True)
+
+    def taken(architecture: Architecture) -> dict[str, str]:
+        return {
+            _edge_name(kind, node, source): str(architecture[f"{kind}.node{node}.op{slot}"])
+            for kind in KINDS
+            for node in range(NODES)
+            for slot, source in enumerate(_sources(architecture, kind, node))
+        }
+
+    stack = stacked(whole("normal"), whole("reduction"), cells)
+    network = CellNetwork(stack, channels, input_shape, num_classes, part=part)
+    return mixed_cells(network, edges, layer, taken, part)
+
+
+def discretize(space: Space, strengths: Chances) -> Architecture:
+    """Each node reads the two values with the strongest operations, `none` left out of account.
+
+    Where a narrowed space does not allow these two, it reads those with the largest sum.
+    """
+    found: dict[str, tuple[float, dict[str, Option]]] = {}
+    for kind, node, pair in _choices(space):
+        name, total = f"{kind}.node{node}", 0.0
+        chosen: dict[str, Option] = {f"{name}.inputs": "+".join(map(str, pair))}
+        for slot, source in enumerate(pair):
+            strong = {**strengths[_edge_name(kind, node, source)], "none": 0.0}
+            options = space.by_name[f"{name}.op{slot}"].options
+            chosen[f"{name}.op{slot}"] = best = max(options, key=lambda o: strong[str(o)])
+            total += strong[str(best)]
+        if name not in found or total > found[name][0]:
+            found[name] = total, chosen
+    taken = {name: o for _, chosen in found.values() for name, o in chosen.items()}
+    return space.answer(lambda d: taken.get(d.name, d.options[0]))
+
+
 def _decisions(kind: str) -> list[Decision]:
     decisions = []
     for node in range(NODES):
@@ -218,6 +308,8 @@ def space(channels: int = 16, cells: int = 8) -> Space:
         canonical=partial(canonical, cells=cells),
         simplify=partial(simplify, cells=cells),
         build=partial(build, channels=channels, cells=cells),
+        mixture=partial(mixture, channels=channels, cells=cells),
+        discretize=discretize,
         costs=partial(costs, channels=channels, cells=cells),
         graphs=_graphs,
         known=KNOWN,

@@ -13,16 +13,20 @@ nothing is halved before the first cells, large images are costly.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 from raynas.architecture import Architecture, Decision, InvalidArchitecture, Option
 from raynas.errors import UserError
 from raynas.graphs import Edge, Graph, identity, live
-from raynas.space import Known, Shape, Space
+from raynas.space import Chances, Known, Shape, Space
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from raynas.mixtures import Mixture, Share
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 KERNEL = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}  # of the operations with weights
@@ -105,21 +109,9 @@ def build(
     Raises:
         UserError: the images are smaller than 8x8.
     """
-    from collections import OrderedDict
-
     from torch import nn
 
-    from raynas.cells import relu_convolution
-    from raynas.operations import convolution, require_side
-
-    require_side(SPACE.name, SMALLEST, input_shape)
     alive = _alive(architecture)
-
-    def layer(operation: str, width: int) -> nn.Module:
-        if operation in KERNEL:
-            return relu_convolution(width, width, KERNEL[operation])
-        pool = nn.AvgPool2d(3, 1, 1, count_include_pad=False)
-        return pool if operation == "avg_pool_3x3" else nn.Identity()
 
     class Cell(nn.Module):
         def __init__(self, width: int) -> None:
@@ -127,16 +119,15 @@ def build(
             self.alive, self.dead = nn.ModuleDict(), nn.ModuleDict()
             for s, t in EDGES:
                 operation = str(architecture[_name(s, t)])
-                name = f"node{t}_from_{s}_{operation}"  # a supernet shares by names
                 if (NODES[s], NODES[t]) in alive:
-                    self.alive[name] = layer(operation, width)
+                    self.alive[_layer_name(s, t, operation)] = _layer(operation, width)
                 elif operation in KERNEL:
-                    self.dead[name] = layer(operation, width)
+                    self.dead[_layer_name(s, t, operation)] = _layer(operation, width)
 
         def forward(self, x: Tensor) -> Tensor:
             values: dict[int, Tensor] = {0: x}
             for s, t in EDGES:
-                name = f"node{t}_from_{s}_{architecture[_name(s, t)]}"
+                name = _layer_name(s, t, str(architecture[_name(s, t)]))
                 if name in self.alive:
                     y = self.alive[name](values[s])
                     values[t] = values[t] + y if t in values else y
@@ -144,6 +135,39 @@ def build(
             for operation in self.dead.values():  # built and run, for nothing, as in the benchmark
                 output = output + 0 * operation(x)
             return output
+
+    return nn.Sequential(_layers(Cell, input_shape, num_classes, channels, cells))
+
+
+def _layer_name(source: int, target: int, operation: str) -> str:
+    return f"node{target}_from_{source}_{operation}"  # a supernet shares by names
+
+
+def _layer(operation: str, width: int) -> nn.Module:
+    from torch import nn
+
+    from raynas.cells import relu_convolution
+
+    if operation in KERNEL:
+        return relu_convolution(width, width, KERNEL[operation])
+    pool = nn.AvgPool2d(3, 1, 1, count_include_pad=False)
+    return pool if operation == "avg_pool_3x3" else nn.Identity()
+
+
+def _layers(
+    cell: Callable[[int], nn.Module],
+    input_shape: Shape,
+    num_classes: int,
+    channels: int,
+    cells: int,
+) -> OrderedDict[str, nn.Module]:
+    """The skeleton, with what `cell` makes for a width in its places."""
+    from torch import nn
+
+    from raynas.cells import relu_convolution
+    from raynas.operations import convolution, require_side
+
+    require_side(SPACE.name, SMALLEST, input_shape)
 
     class Residual(nn.Module):
         def __init__(self, c_in: int, c_out: int) -> None:
@@ -159,17 +183,81 @@ def build(
             return total
 
     stem = (convolution(input_shape[0], channels, 3, 1), nn.BatchNorm2d(channels))
-    parts: dict[str, nn.Module] = {"stem": nn.Sequential(*stem)}
+    parts: OrderedDict[str, nn.Module] = OrderedDict(stem=nn.Sequential(*stem))
     for stage in range(3):
         if stage:
             parts[f"residual{stage}"] = Residual(channels, 2 * channels)
             channels *= 2
         for i in range(cells):
-            parts[f"cell{stage * cells + i}"] = Cell(channels)
+            parts[f"cell{stage * cells + i}"] = cell(channels)
     parts["norm"] = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU())
     parts |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
     parts["classifier"] = nn.Linear(channels, num_classes)
-    return nn.Sequential(OrderedDict(parts))
+    return parts
+
+
+def mixture(
+    space: Space,
+    input_shape: Shape,
+    num_classes: int,
+    part: int = 1,
+    channels: int = 16,
+    cells: int = 5,
+) -> Mixture:
+    """All operations of every edge side by side; an edge is called as its decision is."""
+    from torch import nn
+
+    from raynas.mixtures import NOTHING, Mixture, blended, require_parts
+
+    require_parts(SPACE.name, channels, part)
+    edges = {_name(s, t): tuple(map(str, space.by_name[_name(s, t)].options)) for s, t in EDGES}
+
+    class Cell(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.alive = nn.ModuleDict()
+            for s, t in EDGES:
+                for operation in edges[_name(s, t)]:
+                    if operation != NOTHING:
+                        name = _layer_name(s, t, operation)
+                        self.alive[name] = _layer(operation, width // part)
+
+        def forward(self, x: Tensor, shares: Mapping[str, Share]) -> Tensor:
+            values: dict[int, Tensor] = {0: x}
+            for s, t in EDGES:
+                if s in values:
+                    y = blended(values[s], shares[_name(s, t)], self.at(s, t), part)
+                    if y is not None:
+                        values[t] = values[t] + y if t in values else y
+            return values.get(3, 0 * x)
+
+        def at(self, s: int, t: int) -> Callable[[str], nn.Module]:
+            return lambda operation: self.alive[_layer_name(s, t, operation)]
+
+    def run(network: Mixture, x: Tensor, shares: Mapping[str, Share]) -> Tensor:
+        for layer in network.children():
+            x = layer(x, shares) if isinstance(layer, Cell) else layer(x)
+        return x
+
+    def taken(architecture: Architecture) -> dict[str, str]:
+        return {edge: str(architecture[edge]) for edge in edges}
+
+    layers = _layers(Cell, input_shape, num_classes, channels, cells)
+    return Mixture(layers.items(), edges, taken, run)
+
+
+def discretize(space: Space, strengths: Chances) -> Architecture:
+    """The strongest operation of every edge; but `none` only if something reaches the output."""
+
+    def strongest(refused: str) -> Architecture:
+        def pick(d: Decision) -> Option:
+            strong = {**strengths.get(d.name, {}), refused: -1.0}
+            return max(d.options, key=lambda option: strong.get(str(option), 0.0))
+
+        return space.answer(pick)
+
+    design = strongest(refused="")
+    return design if live(graph(design)) else strongest(refused="none")
 
 
 def arch_str(architecture: Architecture) -> str:
@@ -269,6 +357,8 @@ def space(channels: int = 16, cells: int = 5) -> Space:
         canonical=canonical,
         simplify=simplify,
         build=partial(build, channels=channels, cells=cells),
+        mixture=partial(mixture, channels=channels, cells=cells),
+        discretize=discretize,
         costs=partial(costs, channels=channels, cells=cells),
         graphs=_graphs,
         known=KNOWN,

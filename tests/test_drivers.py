@@ -11,14 +11,14 @@ import pytest
 import raynas
 from raynas.evaluation import FunctionEvaluator
 from raynas.session import Context, Session, carry_out, run_local
-from raynas.strategies import STRATEGIES, make
+from raynas.strategies import PROPOSING, make
 from raynas.trial import job_from_dict
 from tests.spaces import MERGED, score
 from tests.test_strategy_contract import ONE, Memory, told
 
 TRIALS = 60
 JUDGE = FunctionEvaluator(score)
-every_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
+every_strategy = pytest.mark.parametrize("strategy", PROPOSING)
 
 
 @dataclass

@@ -13,10 +13,12 @@ from raynas.problem import Problem
 from raynas.report import write_report
 from raynas.report.axes import axis, time_axis
 from raynas.report.charts import MOST_POINTS, close_to, thinned, with_ends
+from raynas.report.choices import MOST_DECISIONS, MOST_EPOCHS, choices
 from raynas.report.words import changed_text, duration, size_text
 from raynas.result import SearchResult
 from raynas.run import RunInfo
 from raynas.space import Space
+from tests.shared_runs import shared_choices, shared_info, shared_run, shared_trials
 
 SPACE = Space(
     "own",
@@ -266,7 +268,7 @@ def test_time_is_told_in_the_unit_that_fits():
 def test_of_very_many_trials_some_are_drawn_and_the_front_always():
     count = 10 * MOST_POINTS
     rows = pd.DataFrame({"number": range(count)})
-    kept = thinned(rows, rows[rows["number"].isin([7, 4321])])
+    kept = thinned(rows, [7, 4321])
     assert len(kept) <= MOST_POINTS + 2
     assert {7, 4321} <= set(kept["number"])
 
@@ -296,3 +298,120 @@ def test_changes_say_once_that_a_layer_came_or_went():
 def test_sizes_of_spaces_can_be_read():
     assert size_text(15_625) == "15,625"
     assert size_text(22 * 10**36) == "2.2 × 10³⁷"
+
+
+def section(text, name):
+    return re.search(rf'<section id="{name}">.*?</section>', text, re.S)[0]
+
+
+def test_a_run_with_shared_weights_is_told_in_its_three_phases(tmp_path):
+    result = shared_run(tmp_path / "run", choices=shared_choices())
+    text = page_of(result)
+    told = section(text, "shared")
+    assert "<dd>30 epochs</dd><dd>random designs reach 41.0 %, 1 min 35 s</dd>" in told
+    assert "<dd>60 scored</dd><dd>30 s</dd>" in told
+    assert "5 best, 5 spread over the ranking, from scratch, 12 epochs each, 3 min 20 s" in told
+    assert "also do well when trained alone" in told
+    ranking, scored = re.findall(r'<figure class="plot">.*?</figure>', told, re.S)
+    assert len(marks(ranking, "confirm")) == len(marks(ranking, "uniform_probe")) == 5 + 1
+    assert len(marks(ranking, "scored")) == 0  # one of each kind is in the legend
+    assert len(marks(scored, "confirm")) == len(marks(scored, "uniform_probe")) == 5 + 1
+    assert len(marks(scored, "scored")) == 50 + 1
+    alone = result.trials[result.trials["purpose"].isin(["confirm", "uniform_probe"])]
+    shown = re.findall(r'<text class="name"[^>]*>(\d+)', scored)
+    assert set(map(int, shown)) <= set(alone["number"])
+
+
+def test_what_was_only_scored_is_no_result(tmp_path):
+    result = shared_run(tmp_path / "run")
+    text = page_of(result)
+    for name in ("front", "timeline"):
+        drawn = section(text, name).partition("</figure>")[0]
+        assert len(marks(drawn, "front")) == len(result.front()) + 1
+        assert len(marks(drawn, "finished")) == 10 - len(result.front()) + 1
+        assert not marks(drawn, "scored")
+    assert "<dt>designs scored</dt><dd>60</dd>" in text
+    assert "<dt>designs trained alone</dt><dd>10</dd>" in text
+    assert "accuracy with shared weights, over 60 designs scored" in section(text, "effects")
+    assert "accuracy with shared weights" in section(text, "history")
+    assert 'id="choices"' not in text
+
+
+def test_one_objective_is_scored_over_the_trial_number(tmp_path):
+    info = shared_info(objectives=["accuracy:max"], evaluation=",inherit=true")
+    text = page_of(shared_run(tmp_path / "run", info=info))
+    told = section(text, "shared")
+    assert "trial number" in told
+    assert "trained on from shared weights" in told
+    assert "not independent" in told
+
+
+@pytest.mark.parametrize(("done", "begun"), [(0, False), (1, False), (20, True), (63, True)])
+def test_a_run_with_shared_weights_that_has_only_begun_has_a_page(tmp_path, done, begun):
+    result = shared_run(tmp_path / "run", shared_trials()[:done], shared_choices())
+    told = section(page_of(result), "shared")
+    assert ("No design was scored yet." in told) != begun
+    assert ("not begun" in told) == (done == 0)
+
+
+def test_each_decision_is_drawn_with_the_same_styles(tmp_path):
+    table = shared_choices(winner="conv_3x3")
+    table.loc[table["decision"] == "cell.node2.from_0", "option"] = EVIL  # one option of many
+    table = table.drop_duplicates(["epoch", "decision", "option"])
+    result = shared_run(tmp_path / "run", choices=table)
+    told = section(page_of(result), "choices")
+    figures = re.findall(r'<figure class="small">.*?</figure>', told, re.S)
+    assert len(figures) == 4
+    assert "&lt;script&gt;" in figures[1]
+    for figure in (figures[0], *figures[2:]):
+        assert figure.count("<polyline") == 4
+        assert re.search(r"</svg> conv_3x3 \d+ %", figure)  # the winner is named, not only coloured
+    line = r'class="option (option\d+ pattern\d+)[^>]*><title>(\w+):'
+    styles = set(re.findall(line, told))
+    assert len(styles) == 4
+
+
+def test_the_option_of_the_best_design_is_marked_where_another_leads():
+    table = shared_choices(winner="pool_3x3")
+    best = max(shared_trials(), key=lambda t: t.metrics.get("accuracy", 0.0)).architecture
+    found = choices(table, best)
+    for chart in found.charts:
+        assert chart.leader.option == "pool_3x3"
+        assert chart.chosen.startswith(f"{best[chart.decision]} (")
+        assert chart.lines[-1].leads
+        assert [line.chosen for line in chart.lines] == [False, False, True, False]
+    assert not any(chart.chosen for chart in choices(table, None).charts)
+
+
+def test_lines_are_true_to_the_table_and_stay_short():
+    table = shared_choices(epochs=500)
+    found = choices(table, None)
+    assert (found.first, found.last, found.left_out) == (1, 500, 0)
+    top = float(found.top.removesuffix(" %")) / 100
+    assert table["chance"].max() <= top <= table["chance"].max() + 0.1
+    for chart in found.charts:
+        for line in chart.lines:
+            points = np.array([p.split(",") for p in line.points.split()], dtype=float)
+            assert 2 <= len(points) <= MOST_EPOCHS
+            own = table["decision"].eq(chart.decision) & table["option"].eq(line.style.option)
+            ends = 100 - 100 * table[own]["chance"].iloc[[0, -1]] / top
+            assert np.allclose(points[[0, -1], 0], [0, 100])
+            assert np.allclose(points[[0, -1], 1], ends, atol=0.1)
+
+
+def test_after_one_epoch_lines_are_level():
+    for chart in choices(shared_choices(epochs=1), None).charts:
+        for line in chart.lines:
+            (x1, y1), (x2, y2) = (p.split(",") for p in line.points.split())
+            assert (x1, x2, y1) == ("0", "100", y2)
+
+
+def test_of_very_many_decisions_the_least_decided_are_drawn():
+    rows = [
+        (1, f"edge{i}", option, chance)
+        for i in range(MOST_DECISIONS + 5)
+        for option, chance in (("a", 0.5 + i / 200), ("b", 0.5 - i / 200))
+    ]
+    found = choices(pd.DataFrame(rows, columns=["epoch", "decision", "option", "chance"]), None)
+    assert [c.decision for c in found.charts] == [f"edge{i}" for i in range(MOST_DECISIONS)]
+    assert found.left_out == 5

@@ -8,7 +8,7 @@ import pytest
 from raynas.evaluation import FunctionEvaluator
 from raynas.objective import Objective
 from raynas.session import Context, Session, run_local
-from raynas.strategies import STRATEGIES, SpaceExhausted
+from raynas.strategies import PROPOSING, SpaceExhausted
 from raynas.strategies import make as build
 from raynas.trial import KINDS, Trial
 from tests.spaces import CELL, MERGED, TREE, score
@@ -16,7 +16,7 @@ from tests.spaces import CELL, MERGED, TREE, score
 ONE = (Objective.parse("accuracy:max"),)
 THREE = (*ONE, Objective.parse("params:min"), Objective.parse("flops:min"))
 pytestmark = pytest.mark.parametrize(
-    "make", [partial(build, name) for name in STRATEGIES], ids=STRATEGIES.keys()
+    "make", [partial(build, name) for name in PROPOSING], ids=PROPOSING
 )
 
 

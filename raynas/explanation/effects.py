@@ -157,7 +157,7 @@ def fit(
     """Fits the model to readings of one metric at one fidelity; None below eight of them."""
     if len(values) < 8:
         return None
-    keep = np.unique(np.linspace(0, len(values) - 1, min(MOST, len(values))).astype(int))
+    keep = evenly(len(values))
     features = Features(space)
     x = np.array([features.row(designs[i]) for i in keep])
     readings = np.array([values[i] for i in keep], dtype=float)
@@ -170,6 +170,11 @@ def fit(
     base, draws = _draw(x, spreads[:, group], noises, (y - centre) / scale)
     active = {d.name: np.array([d.name in designs[i] for i in keep]) for d in space.decisions}
     return Effects(features, objective, link, x, active, draws * scale, base * scale + centre)
+
+
+def evenly(count: int) -> Index:
+    """Which of `count` readings enter the model."""
+    return np.unique(np.linspace(0, count - 1, min(MOST, count)).astype(int))
 
 
 def _spreads(kernels: list[Array], y: Array) -> tuple[Array, Array]:

@@ -2,13 +2,14 @@
 
 Effects are read at the last epoch that nine in ten of the evaluated designs reached, before any
 was stopped for being behind: later readings exist only for those that did well, and would mislead.
-(The tenth allows for designs that were cut off by the end of the search.)
+(The tenth allows for designs that were cut off by the end of the search.) Where designs are scored
+with shared weights, effects are those on the score: only it is known of many designs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import combinations
@@ -16,20 +17,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta
 
 from raynas.architecture import Architecture, Decision, Option, option_text
+from raynas.explanation import collapse, designs, ranking
 from raynas.explanation.claims import LEVEL, Claim, Verdict, identify, snapshot
-from raynas.explanation.effects import Array, Effects, fit
+from raynas.explanation.effects import Array, Effects, evenly, fit
 from raynas.objective import Objective
 from raynas.run import RunInfo, front_of
-from raynas.tables import COUNTS
 
 FAMILY_ERROR = 0.10  # how often an archive without any effect may yield an asserted claim
 
 MOST_IDS = 10_000  # beyond, a claim names its trials by the snapshot only
-
-LayerCosts = Sequence[Mapping[str, Any]]  # see raynas.costs.layers
 
 
 @dataclass
@@ -39,100 +37,43 @@ class Findings:
     Args:
         info: the run's problem and space.
         trials: `raynas.load(RUN).trials`.
+        choices: `raynas.load(RUN).choices`, if something decided while shared weights trained.
     """
 
     info: RunInfo
     trials: pd.DataFrame
+    choices: pd.DataFrame | None = None
     front: pd.DataFrame = field(init=False)
 
     def __post_init__(self) -> None:
         self.front = front_of(self.trials, self.info)
         self._snapshot = snapshot(self.trials)
+        self.trials = self.trials[self.trials["purpose"] != "supernet"]  # which is no design
         usable = self.trials[self.trials["status"].isin(["finished", "stopped_early"])]
+        if self.info.shared:
+            usable = usable[usable["purpose"] == "search"]
         self.fidelity, self._read = _readings(usable, self._objective)
         self.effects = self._fit()
 
     @property
     def _objective(self) -> Objective:
-        return self.info.objectives[0]
+        """What effects are effects on."""
+        return self.info.searched[0]
 
-    def all(self, trial: int | None, layer_costs: LayerCosts = ()) -> list[Claim]:
+    def all(self, trial: int | None, layer_costs: designs.LayerCosts = ()) -> list[Claim]:
         """Every claim about the run as a whole and about one design, most telling first."""
         claims: list[Claim] = []
         if len(self.front):
-            claims += [self.performance(), *self.trade_offs()]
+            claims.append(designs.performance(self._claim, self.front, self.trials, self.info))
+            claims += designs.trade_offs(self._claim, self.front, self.info)
+        claims += ranking.claims(self._claim, self.trials, self.info)
+        if self.choices is not None and len(self.choices):
+            claims += collapse.claims(self._claim, self.choices)
         claims += self.marginal_effects()
         if trial is not None:
-            claims += [*self.shares(trial, layer_costs), *self.contrasts(trial)]
+            claims += designs.shares(self._claim, trial, layer_costs)
+            claims += self.contrasts(trial)
         return claims
-
-    def performance(self) -> Claim:
-        """What the best finished design reached; on the test split, if it was measured there."""
-        row = self.front.iloc[0]
-        name = self._objective.name
-        tested = f"m.test_{name}" in row and not pd.isna(row[f"m.test_{name}"])
-        value = float(row[f"m.test_{name}"] if tested else row[f"m.{name}"])
-        sizes = self.info.data.get("sizes", {})
-        images = sizes.get("test" if tested else "validation")
-        low, high = _binomial(value, images) if name == "accuracy" and images else (None, None)
-        return self._claim(
-            "performance",
-            "measured",
-            "asserts",
-            f"trial {row['number']}",
-            trial=int(row["number"]),
-            metric=f"test_{name}" if tested else name,
-            estimate=value,
-            ci_low=low,
-            ci_high=high,
-            ci_kind="binomial" if low is not None else None,
-            fidelity=float(row["fidelity"]),
-            n_trials=int((self.trials["status"] == "finished").sum()),
-            n_seeds=1,
-            trial_ids=[int(row["number"])],
-            side_effects=self._metrics(row),
-            method="reading on the test split" if tested else "reading on the validation split",
-        )
-
-    def trade_offs(self) -> Iterator[Claim]:
-        """What the other members of the front save against the best, and what they lose."""
-        best = self.front.iloc[0]
-        name = self._objective.name
-        images = self.info.data.get("sizes", {}).get("validation")
-        for _, row in self.front.iloc[1:].iterrows():
-            gap = float(row[f"m.{name}"] - best[f"m.{name}"])
-            low, high, wrong = None, None, None
-            if name == "accuracy" and images:  # two binomial readings of different designs
-                shares = (row[f"m.{name}"], best[f"m.{name}"])
-                deviation = math.sqrt(sum(p * (1 - p) / images for p in shares)) or 1 / images
-                low, high = gap - 1.645 * deviation, gap + 1.645 * deviation
-                wrong = 0.5 * math.erfc(abs(gap) / deviation / math.sqrt(2))
-            ratios = {
-                o.name: float(row[f"m.{o.name}"] / best[f"m.{o.name}"])
-                for o in self.info.objectives[1:]
-                if best[f"m.{o.name}"]
-            }
-            yield self._claim(
-                "tradeoff",
-                "measured",
-                "open" if wrong is None or wrong > (1 - LEVEL) / 2 else "asserts",
-                f"trial {row['number']} against trial {best['number']}",
-                trial=int(row["number"]),
-                chosen=str(row["number"]),
-                alternative=str(best["number"]),
-                estimate=gap,
-                ci_low=low,
-                ci_high=high,
-                ci_kind="normal" if low is not None else None,
-                lfsr=wrong,
-                p_sign=None if wrong is None else 1 - wrong,
-                fidelity=float(row["fidelity"]),
-                n_trials=2,
-                n_seeds=1,
-                trial_ids=[int(row["number"]), int(best["number"])],
-                side_effects=ratios,
-                method="difference of two readings on the validation split",
-            )
 
     def marginal_effects(self) -> list[Claim]:
         """For every decision and pair of its options: the mean change over all designs tried.
@@ -233,8 +174,7 @@ class Findings:
         tried: int | None,
         size: int,
     ) -> Claim:
-        column = self.trials[f"d.{name}"]
-        direct = int((column == option).sum())
+        direct = int((self._read[f"d.{name}"] == option).sum())
         about: dict[str, Any] = {
             "about": f"{name}={option_text(design[name])} instead of {option_text(option)}",
             "trial": trial,
@@ -266,7 +206,7 @@ class Findings:
                 method="both are the same network with the same parameters",
                 **about,
             )
-        if self.effects is None or direct == 0:
+        if self.effects is None or not (self.trials[f"d.{name}"] == option).any():
             return self._claim("contrast", "recorded", "open", method="count in the log", **about)
         after = dict(design.options)
         before = {n: o for n, o in after.items() if other is None or n in other.options}
@@ -275,34 +215,11 @@ class Findings:
         changes = self.effects.change(row(before)[None], row(after)[None])
         return self._estimated("contrast", changes, f"contrasts of trial {trial}", size, **about)
 
-    def shares(self, trial: int, layer_costs: LayerCosts) -> Iterator[Claim]:
-        """Which part of the network holds most of its parameters (exact)."""
-        total = sum(float(layer["params"]) for layer in layer_costs)
-        if not total:
-            return
-        largest = max(layer_costs, key=lambda layer: float(layer["params"]))
-        yield self._claim(
-            "share",
-            "proven",
-            "asserts",
-            f"{largest['name']} of trial {trial}",
-            trial=trial,
-            path=str(largest["name"]),
-            metric="params",
-            unit="share",
-            estimate=float(largest["params"]) / total,
-            ci_kind="exact",
-            n_trials=1,
-            trial_ids=[trial],
-            side_effects={"params": float(largest["params"]), "total": total},
-            method="count of the built network",
-        )
-
     def _fit(self) -> Effects | None:
         if not len(self._read):
             return None
-        designs = [Architecture.parse(t).options for t in self._read["architecture"]]
-        return fit(self.info.space, self._objective, designs, list(self._read["value"]))
+        tried = [Architecture.parse(t).options for t in self._read["architecture"]]
+        return fit(self.info.space, self._objective, tried, list(self._read["value"]))
 
     def _estimated(self, kind: str, changes: Array, family: str, size: int, **about: Any) -> Claim:
         tail = (1 - LEVEL) / 2
@@ -327,7 +244,7 @@ class Findings:
             p_sign=1 - wrong,
             family=family,
             family_size=size,
-            fidelity=float(self.fidelity),
+            fidelity=None if self.info.shared else float(self.fidelity),
             n_trials=len(self._read),
             method="additive model with one spread per group of effects",
             **about,
@@ -350,13 +267,10 @@ class Findings:
             **rest,
         )
 
-    def _metrics(self, row: Any) -> dict[str, float]:
-        names = {o.name for o in self.info.objectives} | set(COUNTS)
-        return {n: float(row[f"m.{n}"]) for n in sorted(names) if f"m.{n}" in row}
-
 
 def _readings(usable: pd.DataFrame, objective: Objective) -> tuple[int, pd.DataFrame]:
-    """The objective's value of every trial, at the last epoch that nine in ten of them reached."""
+    """The objective's value of the trials (of very many evenly spread ones), at the last epoch that
+    nine in ten of them reached."""
     if not len(usable) or f"m.{objective.name}" not in usable:
         return 0, usable.assign(value=[]).iloc[:0]
     epoch = int(usable["fidelity"].quantile(0.1, interpolation="lower"))
@@ -368,12 +282,4 @@ def _readings(usable: pd.DataFrame, objective: Objective) -> tuple[int, pd.DataF
     else:  # a cost, or an evaluator without a curve
         values = list(usable[f"m.{objective.name}"])
     read = usable.assign(value=np.array(values, dtype=float)).dropna(subset=["value"])
-    return epoch, read
-
-
-def _binomial(share: float, trials: int) -> tuple[float, float]:
-    """The interval of Clopper and Pearson (1934) for a share of `trials` right answers."""
-    hits, tail = round(share * trials), (1 - LEVEL) / 2
-    low = float(beta.ppf(tail, hits, trials - hits + 1)) if hits else 0.0
-    high = float(beta.ppf(1 - tail, hits + 1, trials - hits)) if hits < trials else 1.0
-    return low, high
+    return epoch, read.iloc[evenly(len(read))]

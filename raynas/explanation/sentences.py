@@ -9,9 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from raynas.explanation.claims import Claim
+from raynas.explanation.ranking import FEWEST
+from raynas.run import SHARED
 from raynas.tables import COUNTS
 
-SHARES = ("accuracy", "test_accuracy")  # metrics that are shares of one, worded in per cent
+SHARES = ("accuracy", "test_accuracy", "shared_accuracy")  # shares of one, worded in per cent
+CLOSE = 0.5  # a rank correlation from which one ranking stands for the other
+OWN = "only the trained designs' own readings count"
+SCORED = {score: name for name, score in SHARED.items()}  # what a score stands for
+FIRST = ("performance", "ranking", "collapse")  # what everything else depends on
 
 
 def sentence(claim: Claim) -> str:
@@ -20,15 +26,15 @@ def sentence(claim: Claim) -> str:
 
 
 def chosen(claims: Sequence[Claim], most: int) -> list[Claim]:
-    """The few claims worth saying first: the best design, what saves most, what matters most,
-    what cannot be told, and where the parameters are."""
+    """The few claims worth saying first: the best design, whether shared weights can be trusted,
+    what saves most, what matters most, what cannot be told, and where the parameters are."""
     effects: dict[str | None, Claim] = {}
     for claim in claims:
         if claim.kind == "effect" and claim.family == "whole design":
             effects.setdefault(claim.path, claim)  # of each decision the clearest comparison
     clear = [c for c in effects.values() if c.verdict != "open"]
     unclear = [c for c in effects.values() if c.verdict == "open"]
-    best = [c for c in claims if c.kind == "performance"]
+    best = [c for kind in FIRST for c in claims if c.kind == kind]
     rest = [*_best_saving(claims), *unclear[:1], *[c for c in claims if c.kind == "share"]]
     return [*best, *clear[: max(most - len(best) - len(rest), 1)], *rest][:most]
 
@@ -39,10 +45,11 @@ def summary(claims: Sequence[Claim]) -> str:
     if not effects:
         return "There are too few trials to estimate the effect of any decision (8 are needed)."
     clear = sum(c.verdict == "asserts" for c in effects)
+    used = f"{effects[0].n_trials} {_designs(effects[0])}"
     likely = sum(c.verdict == "leans" for c in effects)
     return (
         f"Of {len(effects)} comparisons of options, {clear} can be told from chance with "
-        f"{effects[0].n_trials} trials and {likely} more are likely."
+        f"{used} and {likely} more are likely."
     )
 
 
@@ -56,6 +63,18 @@ def value(number: float, metric: str) -> str:
 def plural(count: int, noun: str) -> str:
     """`1 epoch`, `2 epochs`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def quantity(metric: str) -> str:
+    """What a metric measures; that it was read with shared weights is said by `reading`."""
+    return SCORED.get(metric, metric)
+
+
+def reading(c: Claim) -> str:
+    """How a claim's metric was read: `after 5 epochs`, or `with shared weights`."""
+    if c.metric in SCORED:
+        return "with shared weights"
+    return "before training" if c.fidelity is None else f"after {_epochs(c)}"
 
 
 def _performance(c: Claim) -> str:
@@ -87,9 +106,9 @@ def _trade_off(c: Claim) -> str:
 def _effect(c: Claim) -> str:
     name = f"{(c.path or '')[2:]} in all layers" if (c.path or "").startswith("*.") else c.path
     return (
-        f"{_likely(c)}{name} {c.chosen} instead of {c.alternative}: {c.metric} {_change(c)}"
-        f"{_interval(c)} after {_epochs(c)}, over {c.n_trials} designs tried "
-        f"({c.n_direct} with either){_doubt(c)}."
+        f"{_likely(c)}{name} {c.chosen} instead of {c.alternative}: {quantity(c.metric)} "
+        f"{_change(c)}{_interval(c)} {reading(c)}, over {c.n_trials} designs "
+        f"{'scored' if c.metric in SCORED else 'tried'} ({c.n_direct} with either){_doubt(c)}."
     )
 
 
@@ -102,8 +121,9 @@ def _contrast(c: Claim) -> str:
     if c.estimate is None:
         return f"{what}: no trial had {c.alternative}, so nothing is known of it."
     return (
-        f"{_likely(c)}{what}: {c.metric} {_change(c)}{_interval(c)} after {_epochs(c)}, estimated "
-        f"from {c.n_trials} trials ({c.n_direct} with {c.alternative}; {direct}){_doubt(c)}."
+        f"{_likely(c)}{what}: {quantity(c.metric)} {_change(c)}{_interval(c)} {reading(c)}, "
+        f"estimated from {c.n_trials} {_designs(c)} ({c.n_direct} with {c.alternative}; {direct})"
+        f"{_doubt(c)}."
     )
 
 
@@ -114,12 +134,49 @@ def _share(c: Claim) -> str:
     )
 
 
+def _ranking(c: Claim) -> str:
+    known = "Whether shared weights rank designs well is not known"
+    if c.n_trials < FEWEST:
+        few = f"{c.n_trials} of those scored were trained alone, at least {FEWEST} are needed"
+        return f"{known}: {few}; {OWN}."
+    if c.estimate is None:
+        alike = f"the {c.n_trials} designs trained alone do not differ in scores or in {c.metric}"
+        return f"{known}: {alike}; {OWN}."
+    if c.verdict == "open":
+        said = "It is open whether designs that shared weights rank high do well when trained alone"
+    elif c.estimate < 0:
+        said = "Designs that shared weights rank high do worse when trained alone"
+    elif c.estimate < CLOSE:
+        said = "Shared weights tell only roughly which designs do well when trained alone"
+    else:
+        said = "Designs that shared weights rank high also do well when trained alone"
+    best, spread = (int(c.side_effects[name]) for name in ("confirm", "uniform_probe"))
+    end = f"; {OWN}" if c.verdict == "open" or c.estimate < 0 else ""
+    if c.method_args:
+        end += ". They were trained on from the shared weights: the two are not independent"
+    return (
+        f"{said}: rank correlation {c.estimate:.2f}{_interval(c)} over {c.n_trials} designs, "
+        f"{best} of them the best found, {spread} spread over the ranking{_doubt(c)}{end}."
+    )
+
+
+def _collapse(c: Claim) -> str:
+    led, edges = int(c.side_effects["led"]), plural(int(c.side_effects["edges"]), "edge")
+    return (
+        f"Warning: skip connections lead on {led} of {edges} {reading(c)} of shared training. "
+        "They can win because they need no training, not because networks with them are better "
+        "(Zela et al. 2020, arXiv:1909.09656)."
+    )
+
+
 _WORDS: dict[str, Callable[[Claim], str]] = {
     "performance": _performance,
     "tradeoff": _trade_off,
     "effect": _effect,
     "contrast": _contrast,
     "share": _share,
+    "ranking": _ranking,
+    "collapse": _collapse,
 }
 
 
@@ -132,6 +189,10 @@ def _best_saving(claims: Sequence[Claim]) -> list[Claim]:
 
 def _fewer(metric: str) -> str:
     return "fewer" if metric in COUNTS else "less"
+
+
+def _designs(c: Claim) -> str:
+    return "designs scored" if c.metric in SCORED else "trials"
 
 
 def _value(c: Claim) -> str:
@@ -152,7 +213,9 @@ def _interval(c: Claim) -> str:
     if c.ci_low is None or c.ci_high is None:
         return ""
     factor, form = (100, ".1f") if c.metric in SHARES else (1, ".3g")
-    sign = "" if c.kind == "performance" else "+"
+    if c.kind == "ranking":
+        factor, form = 1, ".2f"
+    sign = "" if c.kind in FIRST else "+"
     low, high = (f"{factor * v:{sign}{form}}" for v in (c.ci_low, c.ci_high))
     return f" ({100 * c.ci_level:.0f} %: {low} to {high})"
 

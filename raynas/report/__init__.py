@@ -10,9 +10,12 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from raynas.explanation.claims import Claim, from_frame
-from raynas.explanation.sentences import chosen, sentence, summary
+from raynas.explanation.effects import MOST
+from raynas.explanation.sentences import chosen, reading, sentence, summary
 from raynas.report import charts, sections, words
 from raynas.report.axes import Axis, axis
+from raynas.report.choices import choices
+from raynas.report.shared import shared
 from raynas.result import LEVELS, SearchResult
 from raynas.run import write_atomically
 
@@ -26,7 +29,13 @@ ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-ENVIRONMENT.filters |= {"change": words.change, "span": words.span, "signed": words.signed}
+ENVIRONMENT.filters |= {
+    "change": words.change,
+    "span": words.span,
+    "signed": words.signed,
+    "named": words.named,
+    "reading": reading,
+}
 
 
 def write_report(result: SearchResult) -> Path:
@@ -56,6 +65,8 @@ def _facts(result: SearchResult, found: Sequence[Claim]) -> dict[str, Any]:
         "begun": "" if pd.isna(begun) else f"{begun:%Y-%m-%d %H:%M} UTC",
         "best": int(result.front().iloc[0]["number"]) if has_best else None,
         "front_table": sections.front_table(result) if has_best else None,
+        "shared": shared(result, found),
+        "choices": choices(result.choices, result.architecture() if has_best else None),
         "network": sections.network(result) if has_best else None,
         "cells": _cells(result) if has_best else "",
         "history": sections.history(result) if has_best else [],
@@ -80,11 +91,13 @@ def _charts(result: SearchResult) -> dict[str, charts.Chart | None]:
     names = [f"m.{o.name}" for o in info.objectives[:2]]
     if not set(names) <= set(result.trials.columns):
         return dict.fromkeys(("scatter", "closer", "timeline"))
-    rows = result.trials[result.trials["status"].isin(["finished", "stopped_early"])]
-    rows = rows.dropna(subset=names)
+    trials = result.trials[result.trials["purpose"] != "supernet"]
+    rows = trials[trials["status"].isin(["finished", "stopped_early"])].dropna(subset=names)
     near = charts.close_to(rows, front, info.objectives[0])
     draw = charts.by_number if len(names) == 1 else charts.trade_off
     ended = charts.with_ends(result.trials, result.proposals)
+    untrained = ["supernet", "search"] if info.shared else ["supernet"]
+    ended = ended[~ended["purpose"].isin(untrained)]
     return {
         "scatter": draw(rows, front, info) if len(rows) else None,
         "closer": draw(near, front, info) if len(near) else None,
@@ -99,8 +112,10 @@ def _claims(result: SearchResult, found: Sequence[Claim]) -> dict[str, Any]:
     contrasts = [c for c in found if c.kind == "contrast"]
     return {
         "said": [(sentence(c), c) for c in picks],
+        "collapse": [(sentence(c), c) for c in found if c.kind == "collapse"],
         "summary": summary(found),
         "effects": whole,
+        "most": MOST,
         "clear": [c for c in whole if c.verdict in CLEAR],
         "unclear": [c for c in whole if c.verdict not in CLEAR],
         "single": [c for c in effects if c.family != "whole design"],

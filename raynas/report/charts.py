@@ -4,8 +4,8 @@ every screen. Upwards is what `Axis.at` gives; the template turns it round for S
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +15,7 @@ import pandas as pd
 from raynas.explanation.sentences import value
 from raynas.objective import Objective, pareto_front
 from raynas.report.axes import NUMBER, Axis, axis, time_axis
-from raynas.report.words import goal
+from raynas.report.words import goal, named
 from raynas.run import RunInfo, allowed
 
 NARROW = 0.25  # of the range of all trials: a front within less is drawn again, closer
@@ -29,7 +29,7 @@ class Point:
     number: int
     x: float
     y: float
-    kind: str  # a status, or `front`
+    kind: str  # a status, `front`, `scored` or the purpose of a design trained alone
     title: str
 
 
@@ -68,16 +68,28 @@ def trade_off(rows: pd.DataFrame, front: pd.DataFrame, info: RunInfo) -> Chart:
     """The trials with readings over the first two objectives, upwards the first."""
     first, second = info.objectives[:2]
     front = front[front["number"].isin(rows["number"])]
-    shown = thinned(rows, front)
-    x, y = axis(rows[f"m.{second.name}"], second.name), axis(rows[f"m.{first.name}"], first.name)
-    points = _points(shown, front, info.objectives, x, y, f"m.{second.name}")
+    bare = spread(rows, _marked(front), info.objectives)
+    x, y = bare.x, bare.y
     pairs = front[[f"m.{second.name}", f"m.{first.name}"]].astype(float).to_numpy()
     turned = pairs * [second.loss(1.0), first.loss(1.0)]
     stairs = pairs[pareto_front(turned)] if len(pairs) else pairs
     stairs = stairs[np.argsort(second.loss(1.0) * stairs[:, 0])]
-    lines = _steps([(x.at(a), y.at(b)) for a, b in stairs])
-    labels = _labels([p for p in points if p.kind == "front"])
-    return Chart(x, y, hint(second), hint(first), points, lines, labels, len(rows) - len(shown))
+    return replace(bare, lines=_steps([(x.at(a), y.at(b)) for a, b in stairs]))
+
+
+def spread(rows: pd.DataFrame, marked: Mapping[int, str], objectives: Sequence[Objective]) -> Chart:
+    """Trials with readings over the first two objectives, upwards the first.
+
+    Args:
+        marked: trial number -> kind of point, where it is not the status; these are labelled.
+    """
+    first, second = objectives[:2]
+    shown = thinned(rows, marked)
+    x, y = axis(rows[f"m.{second.name}"], second.name), axis(rows[f"m.{first.name}"], first.name)
+    points = _points(shown, marked, objectives, x, y, f"m.{second.name}")
+    labels = numbered([p for p in points if p.number in marked])
+    left_out = len(rows) - len(shown)
+    return Chart(x, y, hint(second), hint(first), points, (), labels, left_out)
 
 
 def close_to(rows: pd.DataFrame, front: pd.DataFrame, first: Objective) -> pd.DataFrame:
@@ -93,11 +105,18 @@ def close_to(rows: pd.DataFrame, front: pd.DataFrame, first: Objective) -> pd.Da
 
 def by_number(rows: pd.DataFrame, front: pd.DataFrame, info: RunInfo) -> Chart:
     """The only objective over the trial number."""
-    first = info.objectives[0]
-    shown = thinned(rows, front)
+    return in_order(rows, _marked(front), info.objectives)
+
+
+def in_order(
+    rows: pd.DataFrame, marked: Mapping[int, str], objectives: Sequence[Objective]
+) -> Chart:
+    """The first objective over the trial number; `marked` as for `spread`."""
+    first = objectives[0]
+    shown = thinned(rows, marked)
     x, y = axis(rows[NUMBER], NUMBER), axis(rows[f"m.{first.name}"], first.name)
-    points = _points(shown, front, info.objectives, x, y, NUMBER)
-    labels = _labels([p for p in points if p.kind == "front"])
+    points = _points(shown, marked, objectives, x, y, NUMBER)
+    labels = numbered([p for p in points if p.number in marked])
     return Chart(x, y, "trial number", hint(first), points, (), labels, len(rows) - len(shown))
 
 
@@ -113,8 +132,9 @@ def timeline(trials: pd.DataFrame, front: pd.DataFrame, info: RunInfo) -> Chart:
     trials = trials.assign(**{column: trials[column].where(usable).astype(float)})
     last = float(trials["ended"].max())
     x, y = time_axis(last), axis(trials[column].dropna(), first.name)
-    shown = thinned(trials, front)
-    points = _points(shown, front, info.objectives, x, y, "ended")
+    marked = _marked(front)
+    shown = thinned(trials, marked)
+    points = _points(shown, marked, info.objectives, x, y, "ended")
     ends = allowed(trials[trials["status"] == "finished"], info).sort_values("ended")
     losses = ends[column] * first.loss(1.0)
     better = ends[losses < losses.cummin().shift(fill_value=math.inf)]
@@ -135,44 +155,47 @@ def with_ends(trials: pd.DataFrame, proposals: pd.DataFrame) -> pd.DataFrame:
     return rows.dropna(subset=["ended"]).sort_values("number")
 
 
-def thinned(rows: pd.DataFrame, front: pd.DataFrame) -> pd.DataFrame:
-    """At most MOST_POINTS trials, evenly spread over the search, and the front."""
+def thinned(rows: pd.DataFrame, marked: Collection[int]) -> pd.DataFrame:
+    """At most MOST_POINTS trials, evenly spread over the search, and those of marked numbers."""
     every = max(1, math.ceil(len(rows) / MOST_POINTS))
     drawn = np.arange(len(rows)) % every == 0
-    kept: pd.DataFrame = rows[drawn | rows["number"].isin(front["number"])]
+    kept: pd.DataFrame = rows[drawn | rows["number"].isin(list(marked))]
     return kept
 
 
 def readings(row: Mapping[Hashable, Any], objectives: Sequence[Objective]) -> str:
     """A trial in one line: number, status and objectives."""
     known = [o.name for o in objectives if not pd.isna(row.get(f"m.{o.name}"))]
-    said = [f"{name} {value(float(row[f'm.{name}']), name)}" for name in known]
+    said = [f"{named(name)} {value(float(row[f'm.{name}']), name)}" for name in known]
     return ", ".join([f"trial {row['number']}", str(row["status"]).replace("_", " "), *said])
 
 
 def hint(objective: Objective) -> str:
     """An objective's name, unit and which way is better."""
     unit = "" if objective.unit == "1" else f", {objective.unit}"
-    return f"{objective.name}{unit} ({goal(objective)})"
+    return f"{named(objective.name)}{unit} ({goal(objective)})"
 
 
 def _points(
     rows: pd.DataFrame,
-    front: pd.DataFrame,
+    marked: Mapping[int, str],
     objectives: Sequence[Objective],
     x: Axis,
     y: Axis,
     across: str,
 ) -> list[Point]:
-    members = set(front["number"])
     points = []
     for row in rows.to_dict("records"):
-        kind = "front" if row["number"] in members else str(row["status"])
+        kind = marked.get(row["number"], str(row["status"]))
         height = float(row[f"m.{objectives[0].name}"])
         title = readings(row, objectives)
         up = 0.0 if math.isnan(height) else y.at(height)
         points.append(Point(row["number"], x.at(float(row[across])), up, kind, title))
-    return sorted(points, key=lambda p: p.kind == "front")  # the front is drawn last, on top
+    return sorted(points, key=lambda p: p.number in marked)  # these are drawn last, on top
+
+
+def _marked(front: pd.DataFrame) -> dict[int, str]:
+    return {int(number): "front" for number in front["number"]}
 
 
 def _steps(corners: Sequence[tuple[float, float]]) -> list[Line]:
@@ -182,7 +205,7 @@ def _steps(corners: Sequence[tuple[float, float]]) -> list[Line]:
     return lines
 
 
-def _labels(points: Sequence[Point]) -> list[Label]:
+def numbered(points: Sequence[Point]) -> list[Label]:
     """Numbers beside points, those of one place together; what finds no room is left out."""
     places: dict[tuple[float, float], list[str]] = {}
     for p in points:

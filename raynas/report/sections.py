@@ -11,8 +11,8 @@ import pandas as pd
 
 from raynas.architecture import Architecture, Option, changes, option_text
 from raynas.explanation.claims import Claim
-from raynas.explanation.sentences import value
-from raynas.report.words import changed_text, duration, goal, size_text, span
+from raynas.explanation.sentences import quantity, value
+from raynas.report.words import changed_text, duration, goal, named, size_text, span
 from raynas.result import SearchResult, busy_seconds
 from raynas.run import RunInfo
 from raynas.tables import COUNTS
@@ -82,9 +82,7 @@ def card(result: SearchResult, claims: Sequence[Claim]) -> list[tuple[str, str, 
         for name in COUNTS:
             if name not in shown and (text := _reading(best, name)):
                 tiles.append((name, text, "of the best design"))
-    counts = result.trials["status"].value_counts()
-    states = ", ".join(f"{n} {str(s).replace('_', ' ')}" for s, n in counts.items() if n)
-    tiles.append(("trials", f"{len(result.trials):,}", states))
+    tiles += [(name, f"{len(rows):,}", _states(rows)) for name, rows in counted(result)]
     tiles.append(("time at work", duration(busy_seconds(result.trials)), ""))
     tiles.append(("seed", str(result.info.settings["seed"]), ""))
     return tiles
@@ -175,11 +173,12 @@ def history(result: SearchResult) -> list[Step]:
         reading = ""
         if number in trials.index:
             trial = trials.loc[number]
-            known = [(o.name, _reading(trial, o.name)) for o in result.info.objectives]
+            read = dict.fromkeys([*result.info.objectives, *result.info.searched])
+            known = [(named(o.name), _reading(trial, o.name)) for o in read]
             reading = ", ".join(f"{name} {text}" for name, text in known if text)
         design = Architecture.parse(row["architecture"])
         turned = [_turned_away(design, c) for c in row["candidates"]]
-        scores = [f"{n} {s:.4g}" for n, s in row["scores"]]
+        scores = [f"{named(n)} {_score(s, n)}" for n, s in row["scores"]]
         changed = changed_text([(c["decision"], c["before"], c["after"]) for c in row["changed"]])
         parents = [int(p) for p in row["parents"]]
         about = (row["kind"], row["note"], parents, changed, turned, scores)
@@ -216,6 +215,24 @@ def by_layer(claims: Sequence[Claim]) -> Iterator[tuple[str, list[list[Claim]]]]
             layers.setdefault(layer, {}).setdefault(c.path or "", []).append(c)
     for layer, decisions in layers.items():
         yield layer, list(decisions.values())
+
+
+def counted(result: SearchResult) -> list[tuple[str, pd.DataFrame]]:
+    """The designs of a run by how they were measured; shared weights themselves are none."""
+    rows = result.trials[result.trials["purpose"] != "supernet"]
+    if not result.info.shared:
+        return [("trials", rows)]
+    scored = rows["purpose"] == "search"
+    return [("designs scored", rows[scored]), ("designs trained alone", rows[~scored])]
+
+
+def _states(rows: pd.DataFrame) -> str:
+    counts = rows["status"].value_counts()
+    return ", ".join(f"{n:,} {str(s).replace('_', ' ')}" for s, n in counts.items() if n)
+
+
+def _score(number: float, name: str) -> str:
+    return value(number, name) if quantity(name) != name else f"{number:.4g}"
 
 
 def _turned_away(design: Architecture, candidate: Mapping[str, Any]) -> dict[str, Any]:

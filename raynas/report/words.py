@@ -8,7 +8,7 @@ from typing import Any
 
 from raynas.architecture import option_text
 from raynas.explanation.claims import Claim
-from raynas.explanation.sentences import SHARES, value
+from raynas.explanation.sentences import SHARES, quantity, value
 from raynas.objective import Objective
 from raynas.tables import COUNTS
 
@@ -56,6 +56,12 @@ def span(claim: Claim) -> str:
     say = value if claim.kind == "performance" else signed
     low, high = (say(v, claim.metric) for v in (claim.ci_low, claim.ci_high))
     return f"{100 * claim.ci_level:.0f} %: {low} to {high}"
+
+
+def named(metric: str) -> str:
+    """A metric as charts and rows name it."""
+    name = quantity(metric)
+    return metric if name == metric else f"{name} with shared weights"
 
 
 def goal(objective: Objective) -> str:

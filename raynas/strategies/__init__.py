@@ -14,7 +14,7 @@ from raynas.space import Space
 from raynas.strategies.base import SpaceExhausted, Strategy
 from raynas.trial import Trial
 
-__all__ = ["STRATEGIES", "Row", "SpaceExhausted", "Strategy", "make"]
+__all__ = ["PROPOSING", "STRATEGIES", "Row", "SpaceExhausted", "Strategy", "make"]
 
 GIVEN = (
     "space",
@@ -33,6 +33,8 @@ class Row:
         path: `module:Class` within this package; imported when it is used, for some are heavy.
         good_for, needs, reference: what a person reads before choosing.
         controller: whether it trains a policy, which on a cluster is an actor of its own.
+        one_shot: whether it is no Strategy but a way to train shared weights that decides
+            meanwhile (`raynas.supernet.training.OneShot`); its fields are settings only.
     """
 
     path: str
@@ -40,9 +42,10 @@ class Row:
     needs: str
     reference: str
     controller: bool = False
+    one_shot: bool = False
 
     def load(self) -> Any:
-        """The class: a dataclass whose first fields are the space and the objectives."""
+        """The class: a dataclass whose first fields, unless `one_shot`, are space, objectives."""
         module, _, name = self.path.partition(":")
         return getattr(importlib.import_module(f"{__name__}.{module}"), name)
 
@@ -74,11 +77,32 @@ STRATEGIES: dict[str, Row] = {
         "nothing; ten trials before it is better than random",
         "Falkner et al. 2018, arXiv:1807.01774",
     ),
+    "darts": Row(
+        "differentiable:Darts",
+        "cell spaces: one training that decides between all options by gradients",
+        "a space with mixtures (nasbench201, darts); memory for all options at once",
+        "Liu et al. 2019, arXiv:1806.09055; Zela et al. 2020, arXiv:1909.09656",
+        one_shot=True,
+    ),
+    "enas": Row(
+        "enas:Enas",
+        "any space with a supernet: a policy that learns from shared weights as they learn",
+        "a space whose designs share weights",
+        "Pham et al. 2018, arXiv:1802.03268",
+        one_shot=True,
+    ),
     "evolution": Row(
         "evolution:RegularizedEvolution",
         "a robust default for any space; finds good designs soon after its first population",
         "nothing; some ten trials before it is better than random",
         "Real et al. 2019, arXiv:1802.01548",
+    ),
+    "gdas": Row(
+        "differentiable:Gdas",
+        "cell spaces: as darts, at the cost of one path per step",
+        "a space with mixtures (nasbench201, darts)",
+        "Dong & Yang 2019, arXiv:1910.04465",
+        one_shot=True,
     ),
     "generator": Row(
         "generator:Generator",
@@ -99,11 +123,25 @@ STRATEGIES: dict[str, Row] = {
         "nothing; some twenty trials before it is better than random",
         "Deb et al. 2002, doi:10.1109/4235.996017",
     ),
+    "pc_darts": Row(
+        "differentiable:PCDarts",
+        "cell spaces: as darts, on a part of the channels, so faster and less drawn to skips",
+        "a space with mixtures (nasbench201, darts)",
+        "Xu et al. 2020, arXiv:1907.05737",
+        one_shot=True,
+    ),
     "predictor": Row(
         "predictor:Predictor",
         "the fewest trials: where each costs minutes or more; with several objectives, the front",
         "some ten trials before it is better than random; tens of milliseconds per proposal",
         "Ru et al. 2021, arXiv:2006.07556; Emmerich et al. 2006",
+    ),
+    "proxyless": Row(
+        "differentiable:Proxyless",
+        "cell spaces under a budget: the expected cost stands in the loss; two paths per step",
+        "a space with mixtures (nasbench201, darts)",
+        "Cai et al. 2019, arXiv:1812.00332",
+        one_shot=True,
     ),
     "random": Row(
         "random_search:RandomSearch",
@@ -119,6 +157,8 @@ STRATEGIES: dict[str, Row] = {
         controller=True,
     ),
 }
+
+PROPOSING = tuple(name for name, row in STRATEGIES.items() if not row.one_shot)
 
 
 def make(
@@ -143,6 +183,7 @@ def make(
         raise unknown("strategy", name, sorted(STRATEGIES))
     row = STRATEGIES[name]
     strategy = row.load()
+    assert not row.one_shot, "trains shared weights: see raynas.stages"
     given = {"constraints": constraints, "trials": trials, "earlier": earlier}
     wanted = {f.name for f in fields(strategy) if f.init}
     told = {key: value for key, value in given.items() if key in wanted}

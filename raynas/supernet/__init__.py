@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -29,12 +29,25 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from raynas.architecture import Architecture
 from raynas.errors import UserError
+from raynas.mixtures import Mixture
 from raynas.space import Shape, Space
 from raynas.supernet.cover import cover, extremes
 from raynas.supernet.slots import Bare, Slot, slots
 
 KEPT = 8  # networks without numbers that a supernet remembers
 PASSES = 8  # over a space in search of weights, at most; usually the third brings none
+PATIENCE = 300  # designs after which few may bring new weights, or they are not shared at all
+SHARING = (  # the ready-made spaces whose designs share weights
+    "compound_scaling",
+    "darts",
+    "elastic",
+    "layered",
+    "mobile",
+    "nasbench201",
+    "nasnet_cell",
+    "network",
+    "vit",
+)
 
 
 class Supernet(nn.Module):
@@ -64,6 +77,7 @@ class Supernet(nn.Module):
         super().__init__()
         self.space, self.input_shape, self.num_classes = space, input_shape, num_classes
         self._built: OrderedDict[Architecture, tuple[nn.Module, list[Slot]]] = OrderedDict()
+        self._mixtures: dict[int, tuple[Mixture, list[Slot]]] = {}
         self.shared = nn.ParameterDict()
         if weights is None:
             self._begin(seed)
@@ -99,18 +113,22 @@ class Supernet(nn.Module):
         met: dict[str, tuple[Slot, Architecture]] = {}
         seen: dict[Architecture, int] = {}  # how many layers it has
         rng, layers, grown = np.random.default_rng(0), 0, ""
+        fresh: deque[bool] = deque(maxlen=50)
 
         def visit(architecture: Architecture) -> bool:
             nonlocal layers, grown
             plain = self.space.plainest(architecture)
             if plain in seen:
                 return seen[plain] == layers or self.space.simplify is None
-            network = self._bare(plain)
+            network, known = self._bare(plain), len(met)
             for slot in slots(network):
                 met.setdefault(slot.key, (slot, plain))
                 size = tuple(map(max, sizes.get(slot.key, slot.reach), slot.reach))
                 if sizes.get(slot.key) != size:
                     sizes[slot.key], grown = size, slot.key
+            fresh.append(len(met) > known)
+            if len(seen) > PATIENCE and sum(fresh) > 10:
+                raise self._apart(grown)
             seen[plain] = len(list(network.children()))
             layers = max(layers, seen[plain])
             return seen[plain] == layers or self.space.simplify is None
@@ -120,10 +138,14 @@ class Supernet(nn.Module):
             cover(self.space, self.largest, self.smallest, rng, visit)
             if not grown:
                 return sizes, met
-        raise UserError(
+        raise self._apart(grown)
+
+    def _apart(self, example: str) -> UserError:
+        return UserError(
             f"{self.space.name}: expected designs to share their weights; got new ones in every "
-            f"new design, such as {grown}. Name the layers of its networks by their place and what "
-            "they do, or forbid options (`Space.narrow`)."
+            f"new design, such as {example}. Name the layers of its networks by their place and "
+            "what they do, or forbid options (`Space.narrow`). Ready-made spaces whose designs "
+            f"share weights: {', '.join(SHARING)}."
         )
 
     def _start(
@@ -237,6 +259,10 @@ class Supernet(nn.Module):
         assert self.space.build is not None, "only a space that builds networks has weights"
         with Bare():
             network = self.space.build(architecture, self.input_shape, self.num_classes)
+        return self._of_batches(network)
+
+    def _of_batches(self, network: nn.Module) -> nn.Module:
+        """The network with batch norms that know no statistics but those of their batch."""
         for path, layer in network.named_modules():
             if isinstance(layer, _BatchNorm):
                 layer.track_running_stats = False
@@ -267,6 +293,37 @@ class Supernet(nn.Module):
             network.train(self.training)
         return network
 
+    def mixture(self, part: int = 1) -> Mixture:
+        """All options of every edge of the space side by side, over the shared weights.
+
+        Where it has whole parameters, they are the shared ones themselves; slices of them are cut
+        anew by each call, one of which every step must begin with.
+
+        Args:
+            part: operations work on one so many-th of the channels.
+
+        Raises:
+            UserError: the space has no mixture.
+        """
+        if self.space.mixture is None:
+            raise UserError(
+                f"{self.space.name}: expected a space whose options can be weighed side by side "
+                "(nasbench201, darts); this one has no mixture. Search it with another strategy."
+            )
+        if part not in self._mixtures:
+            with Bare():
+                made = self.space.mixture(self.space, self.input_shape, self.num_classes, part)
+            self._of_batches(made)
+            self._mixtures[part] = made, list(slots(made))
+        network, places = self._mixtures[part]
+        sliced = []
+        for slot, value in self._cut(places, f"the mixture of {self.space.name}"):
+            slot.holder[slot.path.rpartition(".")[2]] = value
+            if value is not self._places[slot.key]:
+                sliced.append(slot)
+        self._mixtures[part] = network, sliced  # what is whole lies there from now on
+        return network
+
     def parts(
         self, architecture: Architecture, gradients: bool = False
     ) -> Iterator[tuple[Slot, Tensor]]:
@@ -280,7 +337,7 @@ class Supernet(nn.Module):
         return self._cut(self._known(plain)[1], plain, gradients)
 
     def _cut(
-        self, places: Iterable[Slot], architecture: Architecture, gradients: bool = False
+        self, places: Iterable[Slot], architecture: Architecture | str, gradients: bool = False
     ) -> Iterator[tuple[Slot, Tensor]]:
         for slot in places:
             stored = self._places.get(slot.key)

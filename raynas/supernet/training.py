@@ -79,6 +79,7 @@ class Trainer:
         epoch: how many are done.
         batch_size: images per step; halved when memory runs out.
         notes: warnings for a person.
+        readings: of the epochs that are done.
     """
 
     supernet: Supernet
@@ -90,6 +91,7 @@ class Trainer:
     epoch: int = field(default=0, init=False)
     batch_size: int = field(init=False)
     notes: list[str] = field(default_factory=list, init=False)
+    readings: list[dict[str, float]] = field(default_factory=list, init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
     rng: np.random.Generator = field(init=False)
     generator: torch.Generator = field(init=False)
@@ -132,12 +134,16 @@ class Trainer:
                 f"the training loss is {reading['train_loss']} after epoch {self.epoch + 1}"
             )
         self.epoch += 1
-        sampled = [
-            score(self.supernet, self.supernet.space.sample(self.rng), self.data, FEW)["accuracy"]
-            for _ in range(SAMPLED)
-        ]
-        accuracy = sum(sampled) / SAMPLED
-        return {**reading, "sampled_accuracy": accuracy, "batch_size": float(self.batch_size)}
+        rest = {"sampled_accuracy": self.sampled(), "batch_size": float(self.batch_size)}
+        self.readings.append({**reading, **rest})
+        return self.readings[-1]
+
+    def sampled(self) -> float:
+        """The mean accuracy of a few random designs with the weights as they are."""
+        space = self.supernet.space
+        designs = [space.sample(self.rng) for _ in range(SAMPLED)]
+        read = [score(self.supernet, a, self.data, FEW)["accuracy"] for a in designs]
+        return sum(read) / SAMPLED
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """This epoch's training images `[N, C, H, W]`, normalized and augmented, and labels `[N]`.
@@ -186,8 +192,8 @@ class Trainer:
         for key, parameter in self.supernet.shared.items():
             for name, moment in self.optimizer.state.get(parameter, {}).items():
                 extra[f"optimizer/{key}/{name}"] = moment
-        progress = {"epoch": self.epoch, "epochs": self.epochs, "batch_size": self.batch_size}
-        return self.supernet.dump(extra, {**progress, "notes": self.notes})
+        names = ("epoch", "epochs", "batch_size", "notes", "readings")
+        return self.supernet.dump(extra, {name: getattr(self, name) for name in names})
 
     def restore(self, method: OneShot, data: bytes) -> None:
         """Takes over what `dump` returned.
@@ -207,6 +213,7 @@ class Trainer:
                 state[moment] = tensor.to(self.device)
         self.epoch, self.epochs = progress["epoch"], progress["epochs"]
         self.batch_size, self.notes = progress["batch_size"], list(progress["notes"])
+        self.readings = list(progress["readings"])
         method.restore(taken)
 
     def fit_into(self, seconds_per_epoch: float, spent: float) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import ray
 
 from raynas.archive import Archive, wait_until_free
-from raynas.run import Contents, read, write_atomically
+from raynas.run import Contents, read
 from raynas.trial import Job, Trial
 
 NAMESPACE = "raynas"
@@ -30,6 +30,7 @@ class ArchiveActor:
         self._archive = Archive(Path(run))
         self._waiting: list[Entry] = []
         self._disk = asyncio.Lock()
+        self._files = asyncio.Lock()  # one writer each, in the order of the calls
 
     async def append(self, entry: Entry) -> None:
         self._waiting.append(entry)
@@ -52,11 +53,12 @@ class ArchiveActor:
             return await asyncio.to_thread(read, self._archive.run, self._archive.info.space)
 
     async def cached(self, name: str) -> bytes | None:
-        path = self._archive.run / name
-        return path.read_bytes() if path.exists() else None
+        async with self._files:
+            return await asyncio.to_thread(self._archive.cached, name)
 
     async def cache(self, name: str, data: bytes) -> None:
-        await asyncio.to_thread(write_atomically, self._archive.run / name, data)
+        async with self._files:
+            await asyncio.to_thread(self._archive.cache, name, data)
 
     async def close(self) -> None:
         async with self._disk:
@@ -109,8 +111,8 @@ class RemoteArchive:
         return data
 
     def cache(self, name: str, data: bytes) -> None:
-        """Writes such a file, without waiting."""
-        self._actor.cache.remote(name, data)
+        """Replaces such a file."""
+        ray.get(self._actor.cache.remote(name, data))
 
     def close(self) -> None:
         """Rolls everything into Parquet and ends the actor."""

@@ -121,6 +121,15 @@ class TuneDriver:
             raise KeyboardInterrupt
         return searcher.ended_because
 
+    def whole_node(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a trial asks for that is alone: all processors of a node, and a whole GPU."""
+        most = max((node["Resources"].get("CPU", 1) for node in ray.nodes()), default=1)
+        gpus = settings["gpus_per_trial"]
+        return {
+            "cpus_per_trial": max(int(most), settings["cpus_per_trial"]),
+            "gpus_per_trial": max(gpus, 1.0) if gpus else gpus,
+        }
+
     def disconnect(self) -> None:
         """Leaves the cluster, or ends the one that was started here."""
         if self._ours:

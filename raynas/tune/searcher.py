@@ -90,7 +90,9 @@ class SessionSearcher(Searcher):  # type: ignore[misc]  # ray has no types here
         return {"jobs": json.dumps([job_to_dict(job) for job in jobs]), "again": json.dumps(again)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing to learn yet: strategies are told of whole trials."""
+        """Notes how far a trial is; strategies are told of whole trials."""
+        if jobs := self._running.get(trial_id):
+            self._session.epochs[jobs[0].number] = int(result.get("epoch", 0))
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -111,7 +111,7 @@ class DesignTrial(tune.Trainable):  # type: ignore[misc]  # ray has no types her
     def _begin_job(self) -> None:
         work = self._work
         self._job = self._jobs.popleft()
-        context = Context(self._job.seed, work.cpus, work.device)
+        context = Context(self._job.seed, work.cpus, work.device, work.archive)
         self._progress: Generator[tuple[Trial, Any], None, None] = carry_out(
             self._job, work.evaluator, work.objectives, context, work.timeout
         )
