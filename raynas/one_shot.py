@@ -2,7 +2,8 @@
 
 What a run keeps of them: `supernet/weights.safetensors`, while they are trained a checkpoint;
 `supernet/choices.parquet`, how what decides between options developed (epoch, decision, option,
-chance); `supernet/log.json`, warnings for a person and the designs that it came to.
+chance); `supernet/log.json`, warnings for a person, the designs that it came to, and whether the
+weights can judge them.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class SupernetEvaluator:
         rows: list[dict[str, Any]] = []
         if self.given is not None:
             supernet.restore(self.given)
+            self.method.start(trainer)
             self._keep(files, trainer, rows)
             yield {"sampled_accuracy": trainer.sampled()}
             return
@@ -124,7 +126,11 @@ class SupernetEvaluator:
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), sink, compression="zstd")
         files.cache(CHOICES, sink.getvalue().to_pybytes())
         designs = self.method.designs(trainer, self.drawn)
-        log = {"notes": trainer.notes, "designs": [_to_dict(design) for design in designs]}
+        log = {
+            "notes": trainer.notes,
+            "scores": self.method.scores,
+            "designs": [_to_dict(design) for design in designs],
+        }
         files.cache(LOG, json.dumps(log, indent=1).encode())
         files.cache(WEIGHTS, trainer.dump(self.method))
 
@@ -191,13 +197,10 @@ def weights_in(data: bytes) -> dict[str, Any]:
     return {key: array for (part, _, key), array in found.items() if part == "weights"}
 
 
-def log_in(files: Files) -> tuple[list[str], list[Proposal]]:
-    """The warnings of a shared training, and the designs that it came to, the best first."""
-    data = files.cached(LOG)
-    if data is None:
-        return [], []
-    log = json.loads(data)
-    return log["notes"], [_from_dict(entry) for entry in log["designs"]]
+def designs_in(log: bytes) -> tuple[list[Proposal], bool]:
+    """The designs that a shared training came to, the best first; if its weights judge them."""
+    told = json.loads(log)
+    return [_from_dict(entry) for entry in told["designs"]], told["scores"]
 
 
 def _choices(files: Files) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from raynas.report import write_report
 from raynas.result import SearchResult
 from raynas.run import RunInfo
 from raynas.session import Context, Evaluator, Session, describe, run_local
-from raynas.stages import stages
+from raynas.stages import Parts
 from raynas.strategies import Strategy
 from raynas.trial import Trial
 
@@ -63,8 +63,9 @@ def carry_on(
             driver.disconnect()
             raise
     ended, interrupted, any_left = "", False, False
+    limit = np.inf if seconds is None else seconds
     try:
-        for stage in stages(folder, info, evaluator, archive, driver, trials, seconds):
+        for stage in Parts(folder, info, evaluator, archive, driver, trials, limit):
             any_left = True
             showing: AbstractContextManager[Any] = nullcontext()
             if display is not None:

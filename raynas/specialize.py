@@ -13,7 +13,7 @@ from raynas import tables
 from raynas.architecture import Architecture
 from raynas.errors import UserError, unknown
 from raynas.objective import Constraint
-from raynas.one_shot import WEIGHTS, weights_in
+from raynas.one_shot import LOG, WEIGHTS, designs_in, weights_in
 from raynas.run import read
 from raynas.strategies import SpaceExhausted, make
 from raynas.trial import Trial
@@ -84,6 +84,11 @@ class _Bench:
             raise UserError(
                 f"{result.path} has no shared weights, by which a network for given limits could "
                 "be had without training. Search with evaluation shared, or give a trial."
+            )
+        if not designs_in((result.path / LOG).read_bytes())[1]:
+            raise UserError(
+                f"the weights of {result.path} are parts of those of whole designs "
+                f"({info.settings['strategy']}): no network can be had from them."
             )
         if info.problem.dataset == "(own data)" or result.code is None:
             raise UserError(

@@ -6,26 +6,26 @@ Where each design is trained, there is one part; with shared weights there are t
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from raynas import tables, warm_start
 from raynas.architecture import Architecture
 from raynas.errors import UserError, unknown
 from raynas.evaluation import TrainingEvaluator
 from raynas.named import settings_in
-from raynas.objective import Objective
+from raynas.objective import Constraint, Objective
 from raynas.one_shot import (
+    LOG,
     WEIGHTS,
     SharedEvaluator,
     SupernetEvaluator,
-    log_in,
+    designs_in,
     shorter,
     weights_in,
 )
@@ -68,157 +68,188 @@ class Stage:
         return "" if isinstance(self.session.strategy, Fixed) else ended
 
 
-def stages(
-    folder: Path,
-    info: RunInfo,
-    evaluator: Evaluator,
-    archive: Any,
-    driver: Any,
-    trials: int,
-    seconds: float | None,
-) -> Iterator[Stage]:
-    """What is left to do, each part made when the one before it is done.
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a search, each made when the one before it is done.
 
-    Args:
-        trials: designs to propose in all, those of earlier parts of the run included.
-        seconds: that are left.
+    Attributes:
+        evaluator: that trains or looks up a design alone.
+        trials: designs to propose in all, those of earlier sessions of the run included.
+        seconds: that are left; infinite without a limit.
     """
-    begun, limit = time.monotonic(), np.inf if seconds is None else seconds
-    if not info.shared:
-        session, left = _search(folder, info, evaluator, archive, driver, trials)
-        if left > 0:
-            yield Stage(session, evaluator, info.settings, left, begun + limit)
-        return
-    assert isinstance(evaluator, TrainingEvaluator), "shared weights are trained on images"
-    from raynas.supernet.paths import Paths
 
-    shared, (strategy, row) = Shared.of(info.settings["evaluation"]), _strategy(info)
-    untouched = {**info.settings, "scheduler": "none", "trial_timeout": None}
-    if not _weights_trained(folder, info):
-        until = begun + SHARES["supernet"] * limit
-        settings = settings_in("strategy", strategy, row.settings()) if row.one_shot else {}
+    folder: Path
+    info: RunInfo
+    evaluator: Evaluator
+    archive: Any
+    driver: Any
+    trials: int
+    seconds: float
+    begun: float = field(default_factory=time.monotonic)
+
+    def __iter__(self) -> Iterator[Stage]:
+        """What is left to do."""
+        if not self.info.shared:
+            found = self._searching(self.evaluator, "", self.begun + self.seconds)
+            yield from (stage for stage in [found] if stage.trials > 0)
+            return
+        if not self._weights_trained():
+            yield self._weights()
+            if not self._weights_trained():
+                failed = [trial.error or "" for trial in self._trials(SUPERNET)]
+                why = failed[-1].splitlines()[0] if failed else "time was up before an epoch ended"
+                raise UserError(f"the shared weights could not be trained: {why}")
+        weights = weights_in(self.archive.cached(WEIGHTS))
+        designs, judged = designs_in(self.archive.cached(LOG))
+        if judged:
+            yield from (stage for stage in [self._scoring(weights, designs)] if stage.trials > 0)
+        yield from (stage for stage in [self._alone(weights, designs, judged)] if stage.trials > 0)
+
+    @property
+    def _shared(self) -> Shared:
+        return Shared.of(self.info.settings["evaluation"])
+
+    @property
+    def _full(self) -> TrainingEvaluator:
+        assert isinstance(self.evaluator, TrainingEvaluator), "weights are trained on images"
+        return self.evaluator
+
+    @property
+    def _counted(self) -> tuple[Constraint, ...]:
+        """The constraints that can be judged without training a design alone."""
+        return tuple(c for c in self.info.constraints if c.metric in COUNTS)
+
+    def _weights(self) -> Stage:
+        """Trains the shared weights."""
+        info, shared = self.info, self._shared
+        until = self.begun + SHARES["supernet"] * self.seconds
         trainer = SupernetEvaluator(
-            shorter(evaluator, shared.epochs or LONGER * evaluator.epochs),
-            row.load()(**settings) if row.one_shot else Paths(shared.rule),
-            min(trials, DRAWN),
-            None if seconds is None else until - time.monotonic(),
+            shorter(self._full, shared.epochs or LONGER * self._full.epochs),
+            _method(info, shared),
+            min(self.trials, DRAWN),
+            None if math.isinf(until) else until - time.monotonic(),
             Path(shared.weights).read_bytes() if shared.weights else None,
         )
         first = stand_in(info.space.answer(lambda d: d.options[-1]))
-        session = _fixed(folder, info, [first], SUPERNET, archive, trainer)
-        alone = {**untouched, **driver.whole_node(info.settings)}
         title = f"1 of 3: training weights that all designs share, {trainer.epochs} epochs"
-        yield Stage(session, trainer, alone, 1, until, title)
-        if not _weights_trained(folder, info):
-            failed = [t.error or "" for t in _trials(folder, info, SUPERNET)]
-            why = failed[-1].splitlines()[0] if failed else "the time was up before an epoch ended"
-            raise UserError(f"the shared weights could not be trained: {why}")
-    weights = weights_in(archive.cached(WEIGHTS))
-    scorer = SharedEvaluator(evaluator, weights)
-    if row.one_shot:
-        designs = log_in(archive)[1]
-        starts = [*_starts(info), *designs]
-        session = _fixed(folder, info, starts, SEARCH, archive, scorer)
-        left = min(trials, len(starts)) - _evaluated(session)
-    else:
-        session, left = _search(folder, info, scorer, archive, driver, trials)
-    if left > 0:
-        until = begun + SHARES["search"] * limit
-        title = f"2 of 3: scoring up to {left:,} designs by the shared weights"
-        yield Stage(session, scorer, info.settings, left, until, title)
-    finals = to_train(_trials(folder, info, SEARCH), info, shared)
-    final = replace(evaluator, inherited=weights) if shared.inherit else evaluator
-    session = _fixed(folder, info, finals, TRAINED, archive, final)
-    if (left := len(finals) - _evaluated(session)) > 0:
+        session = self._fixed([first], SUPERNET, trainer)
+        settings = {**_to_the_end(info), **self.driver.whole_node(info.settings)}
+        return Stage(session, trainer, settings, 1, until, title)
+
+    def _scoring(self, weights: Mapping[str, Any], designs: Sequence[Proposal]) -> Stage:
+        """Scores designs by the shared weights: what the training came to, or a strategy says."""
+        scorer = SharedEvaluator(self._full, weights)
+        title = "2 of 3: scoring up to {:,} designs by the shared weights"
+        until = self.begun + SHARES["search"] * self.seconds
+        if not _row(self.info).one_shot:
+            return self._searching(scorer, title, until)
+        starts = [*_starts(self.info), *designs]
+        session = self._fixed(starts, SEARCH, scorer)
+        left = min(self.trials, len(starts)) - _evaluated(session)
+        return Stage(session, scorer, self.info.settings, left, until, title.format(left))
+
+    def _alone(
+        self, weights: Mapping[str, Any], designs: Sequence[Proposal], judged: bool
+    ) -> Stage:
+        """Trains the best designs, and where they were judged by scores some others."""
+        shared, final = self._shared, self._full
+        finals = [replace(design, purpose="confirm") for design in designs]
+        wanted = min(len(finals), shared.finalists)
+        if judged:
+            finals = to_train(self._trials(SEARCH), self.info, shared)
+            wanted = len(finals)
+        if shared.inherit and judged:
+            final = replace(final, inherited=weights)
+        session = self._fixed(finals, TRAINED, final)
+        left = wanted - _evaluated(session)
+        until = self.begun + self.seconds
         title = f"3 of 3: training {left} designs alone"
-        yield Stage(session, final, untouched, left, begun + limit, title)
+        return Stage(session, final, _to_the_end(self.info), left, until, title)
+
+    def _searching(self, evaluator: Evaluator, title: str, until: float) -> Stage:
+        """Lets the strategy propose."""
+        info, earlier = self.info, warm_start.kept(self.folder)
+        name = info.settings["strategy"]
+        constraints = self._counted if info.shared else info.constraints
+        limited = info.settings["seconds"] is not None
+        made = partial(
+            make,
+            name,
+            info.space,
+            info.searched,
+            constraints,
+            None if limited else info.settings["trials"],
+            earlier,
+        )
+        session = Session(
+            info.space,
+            self.driver.strategy(made, name, self.archive),
+            info.searched,
+            self.archive,
+            evaluator.costs,
+            constraints,
+            info.settings["seed"],
+            starts=[*_starts(info), *warm_start.first(earlier, info.objectives)],
+        )
+        self._replay(session, SEARCH)
+        left = self.trials - _evaluated(session)
+        return Stage(session, evaluator, info.settings, left, until, title.format(left))
+
+    def _fixed(
+        self, designs: Sequence[Proposal], purposes: frozenset[Purpose], evaluator: Evaluator
+    ) -> Session:
+        """The session that tries these designs and no others."""
+        objectives = {SUPERNET: (Objective("sampled_accuracy", "max"),), SEARCH: self.info.searched}
+        session = Session(
+            self.info.space,
+            Fixed("designs of this search"),
+            objectives.get(purposes, self.info.objectives),
+            self.archive,
+            evaluator.costs,
+            () if purposes == SUPERNET else self._counted,
+            self.info.settings["seed"],
+            starts=designs,
+        )
+        self._replay(session, purposes)
+        return session
+
+    def _replay(self, session: Session, purposes: frozenset[Purpose]) -> None:
+        contents = read(self.folder, self.info.space)
+        jobs = [j for j in tables.jobs_from(contents.proposals) if j.purpose in purposes]
+        trials = [t for t in tables.trials_from(contents.trials) if t.purpose in purposes]
+        both = (contents.proposals, contents.trials)
+        last = max((n for table in both for n in table["number"].to_pylist()), default=-1)
+        session.resume(jobs, trials, last + 1)
+
+    def _trials(self, purposes: frozenset[Purpose]) -> list[Trial]:
+        found = tables.trials_from(read(self.folder, self.info.space).trials)
+        return [trial for trial in found if trial.purpose in purposes]
+
+    def _weights_trained(self) -> bool:
+        return any(trial.usable for trial in self._trials(SUPERNET))
 
 
-def _search(
-    folder: Path,
-    info: RunInfo,
-    evaluator: Evaluator,
-    archive: Any,
-    driver: Any,
-    trials: int,
-) -> tuple[Session, int]:
-    """The session in which the strategy proposes, and how many designs are left to propose."""
-    earlier = warm_start.kept(folder)
-    name = info.settings["strategy"]
-    constraints = info.constraints
-    if info.shared:  # what is known without training alone
-        constraints = tuple(c for c in constraints if c.metric in COUNTS)
-    made = partial(
-        make,
-        name,
-        info.space,
-        info.searched,
-        constraints,
-        info.settings["trials"] if info.settings["seconds"] is None else None,
-        earlier,
-    )
-    session = Session(
-        info.space,
-        driver.strategy(made, name, archive),
-        info.searched,
-        archive,
-        evaluator.costs,
-        constraints,
-        info.settings["seed"],
-        starts=[*_starts(info), *warm_start.first(earlier, info.objectives)],
-    )
-    _replay(session, folder, info, SEARCH)
-    return session, trials - _evaluated(session)
+def _to_the_end(info: RunInfo) -> dict[str, Any]:
+    """The settings of trials that nothing stops early."""
+    return {**info.settings, "scheduler": "none", "trial_timeout": None}
 
 
-def _fixed(
-    folder: Path,
-    info: RunInfo,
-    designs: Sequence[Proposal],
-    purposes: frozenset[Purpose],
-    archive: Any,
-    evaluator: Evaluator,
-) -> Session:
-    """The session that tries these designs and no others."""
-    objectives = {SUPERNET: (Objective("sampled_accuracy", "max"),), SEARCH: info.searched}
-    session = Session(
-        info.space,
-        Fixed("designs of this search"),
-        objectives.get(purposes, info.objectives),
-        archive,
-        evaluator.costs,
-        tuple(c for c in info.constraints if c.metric in COUNTS) if purposes == SEARCH else (),
-        info.settings["seed"],
-        starts=designs,
-    )
-    _replay(session, folder, info, purposes)
-    return session
+def _method(info: RunInfo, shared: Shared) -> Any:
+    """How the shared weights are trained: as the strategy does, or by a rule."""
+    from raynas.supernet.paths import Paths
+
+    text, row = info.settings["strategy"], _row(info)
+    if not row.one_shot:
+        return Paths(shared.rule)
+    return row.load()(**settings_in("strategy", text, row.settings()))
 
 
-def _replay(session: Session, folder: Path, info: RunInfo, purposes: frozenset[Purpose]) -> None:
-    contents = read(folder, info.space)
-    jobs = [j for j in tables.jobs_from(contents.proposals) if j.purpose in purposes]
-    trials = [t for t in tables.trials_from(contents.trials) if t.purpose in purposes]
-    numbers = contents.proposals["number"].to_pylist() + contents.trials["number"].to_pylist()
-    session.resume(jobs, trials, max(numbers, default=-1) + 1)
-
-
-def _trials(folder: Path, info: RunInfo, purposes: frozenset[Purpose]) -> list[Trial]:
-    found = tables.trials_from(read(folder, info.space).trials)
-    return [trial for trial in found if trial.purpose in purposes]
-
-
-def _weights_trained(folder: Path, info: RunInfo) -> bool:
-    return any(trial.usable for trial in _trials(folder, info, SUPERNET))
+def _row(info: RunInfo) -> Row:
+    return STRATEGIES[info.settings["strategy"].partition(":")[0]]
 
 
 def _starts(info: RunInfo) -> list[Proposal]:
     return [start(info.space, text) for text in info.settings["start_from"]]
-
-
-def _strategy(info: RunInfo) -> tuple[str, Row]:
-    text = info.settings["strategy"]
-    return text, STRATEGIES[text.partition(":")[0]]
 
 
 def _evaluated(session: Session) -> int:

@@ -376,7 +376,9 @@ def test_the_weight_of_the_expected_cost_acts_by_its_logarithm(cells):
 
 
 def test_unknown_costs_and_settings_are_refused(cells):
-    with pytest.raises(UserError, match="cost: expected one of flops, params; got 'flop'"):
+    with pytest.raises(
+        UserError, match="cost: expected one of flops, params, latency_ms; got 'flop'"
+    ):
         ExpectedCost.fitted(cells, "flop", 0)
     for make, said in [
         (lambda: Darts(order=3), "order=1 or order=2; got 3"),
@@ -497,13 +499,27 @@ def test_the_training_ends_when_the_loss_turns_sharp(new, monkeypatch):
 
 
 def test_a_training_too_short_for_its_choices_is_told_of(new):
-    trainer, method = new(epochs=10), Darts()
+    trainer, method = new(epochs=10), Darts(learning_rate=3e-4)
     method.start(trainer)  # 40 steps
     assert "40 steps of learning_rate=0.0003 hardly move the choices" in trainer.notes[0]
     assert "learning_rate=0.1" in trainer.notes[0]
     trainer = new(epochs=10)
     Darts(learning_rate=0.1).start(trainer)
     assert trainer.notes == []
+
+
+def test_choices_move_as_far_in_few_steps_as_in_many(new):
+    trainer, method = new(epochs=100), Darts()
+    method.start(trainer)  # 400 steps
+    assert method._search.choices.rate == pytest.approx(6 / 400)
+    assert trainer.notes == []
+
+
+def test_latency_may_be_what_is_expected(cells):
+    expected = ExpectedCost.fitted(cells, "latency_ms", 0)
+    even = {e: torch.full((len(o),), 1 / len(o)) for e, o in cells.mixture().edges.items()}
+    assert expected.of(even).item() == pytest.approx(expected.reference, rel=0.5)
+    assert expected.reference > 0.05
 
 
 def test_skip_connections_that_lead_are_told_of_once(new):

@@ -11,10 +11,15 @@ import raynas
 import search_spaces
 from raynas import one_shot, phases
 from raynas.architecture import Decision
+from raynas.data import load
 from raynas.errors import UserError
 from raynas.one_shot import SharedEvaluator
+from raynas.recipe import Recipe
 from raynas.space import Space
+from raynas.strategies import STRATEGIES
+from raynas.supernet import Supernet
 from raynas.supernet.training import Trainer
+from raynas.training import DeviceData
 from raynas.trial import Trial
 
 SPACE = "nasbench201:channels=4,cells=1"
@@ -214,6 +219,55 @@ def test_a_policy_learns_on_shared_weights_and_its_designs_are_scored(tmp_path):
     assert choices["epoch"].max() == 4  # four times the epochs of a design alone
     sums = choices.groupby(["epoch", "decision"])["chance"].sum()
     np.testing.assert_allclose(sums, 1.0, atol=1e-6)
+
+
+def test_designs_that_weights_cannot_judge_are_trained_at_once(tmp_path):
+    result = searched(
+        tmp_path / "run",
+        strategy="pc_darts:warmup=0.0",
+        evaluation="shared:epochs=1,finalists=2",
+        trials=4,
+    )
+    assert list(result.trials["purpose"]) == ["supernet", "confirm", "confirm"]
+    assert result.proposals["kind"].iloc[1] == "derived"
+    assert set(result.front()["number"]) <= {1, 2}
+    with pytest.raises(UserError, match="parts of those of whole designs"):
+        result.get_model(max_params=10_000)
+
+
+ONE_SHOT = [name for name, row in STRATEGIES.items() if row.one_shot]
+
+
+@pytest.mark.parametrize("name", ONE_SHOT)
+def test_every_one_shot_strategy_repeats_itself_goes_on_and_comes_to_designs(name):
+    """A new row of STRATEGIES that trains shared weights is tested here without a new test."""
+    space, data = search_spaces.find(SPACE), DeviceData.of(load("digits"), torch.device("cpu"))
+    recipe, ends = Recipe(epochs=3, batch_size=400), []
+    for cut in (None, None, 2):
+        method = STRATEGIES[name].load()()
+        torch.manual_seed(len(ends))  # nothing may come from the global generator
+        trainer = Trainer(Supernet(space, (1, 8, 8), 10), data, recipe, 5)
+        method.start(trainer)
+        while trainer.epoch < trainer.epochs:
+            if trainer.epoch == cut:
+                kept = trainer.dump(method)
+                trainer, method = (
+                    Trainer(Supernet(space, (1, 8, 8), 10, 1), data, recipe, 5),
+                    STRATEGIES[name].load()(),
+                )
+                method.start(trainer)
+                trainer.restore(method, kept)
+            trainer.run(method)
+        ends.append((trainer.readings, method.chances(), method.designs(trainer, 6)))
+    assert ends[0] == ends[1] == ends[2]
+    _, chances, designs = ends[0]
+    for options in chances.values():
+        assert sum(options.values()) == pytest.approx(1)
+    assert len({space.identity(p.architecture) for p in designs}) == len(designs) > 1
+    for proposal in designs:
+        space.check(proposal.architecture)
+        assert proposal.reason.kind in ("derived", "policy")
+        assert np.isfinite(proposal.reason.scores["log_probability"])
 
 
 def test_constraints_hold_for_what_is_scored_and_trained(tmp_path):

@@ -54,6 +54,12 @@ class Choices:
         self._adam.step()
         self.values.grad = None
 
+    def pace(self, rate: float) -> None:
+        """Sets Adam's rate."""
+        self.rate = rate
+        for group in self._adam.param_groups:
+            group["lr"] = rate
+
     def put(self, values: Tensor) -> None:
         """Sets all numbers."""
         with torch.no_grad():

@@ -45,6 +45,10 @@ class Differentiable(ABC):
     @abstractmethod
     def epoch(self, trainer: Trainer) -> dict[str, float]: ...
 
+    @property
+    def scores(self) -> bool:
+        return self._search.part == 1
+
     def tensors(self) -> dict[str, Tensor]:
         return self._search.tensors()
 
@@ -68,13 +72,13 @@ class Darts(Differentiable):
     Attributes:
         order: 1, or 2 for choices that look one step of the weights ahead, at about four times
             the cost.
-        learning_rate, decay: of the choices' Adam; the paper's, which makes 19,500 steps. With
-            fewer it should be larger: a note says how much.
+        learning_rate, decay: of the choices' Adam. A rate of 0 takes the paper's, 3e-4 for its
+            19,500 steps, and with fewer steps one by which choices can move as far, at most 0.03.
         stop: whether sharpness ends the training.
     """
 
     order: int = 1
-    learning_rate: float = 3e-4
+    learning_rate: float = 0.0
     decay: float = 1e-3
     stop: bool = True
 
@@ -132,7 +136,7 @@ class Gdas(Differentiable):
         stop: whether sharpness ends the training, see `Darts`.
     """
 
-    learning_rate: float = 3e-4
+    learning_rate: float = 0.0
     decay: float = 1e-3
     hottest: float = 10.0
     coldest: float = 0.1
@@ -187,7 +191,7 @@ class PCDarts(Differentiable):
 
     part: int = 4
     warmup: float = 0.3
-    learning_rate: float = 6e-4
+    learning_rate: float = 0.0
     decay: float = 1e-3
     stop: bool = False
 
@@ -227,7 +231,7 @@ class Proxyless(Differentiable):
     log(expected cost / mean cost of random designs).
 
     Attributes:
-        cost: flops or params.
+        cost: flops, params or latency_ms (measured where the training runs).
         weight: of the expected cost; 0 leaves it out.
         learning_rate: of the choices' Adam, the paper's.
         stop: whether sharpness ends the training, see `Darts`.

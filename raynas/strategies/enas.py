@@ -65,6 +65,7 @@ class Enas:
     learning_rate: float = 0.005
     curiosity: float = 0.03
     fading: float = 0.9
+    scores = True
     controller: Controller = field(init=False)
     steps: int = field(init=False)  # of the controller
     _baseline: float = field(init=False)  # not a number before the first reward

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raynas.architecture import Architecture
 from raynas.costs import costs_of
 from raynas.errors import unknown
+from raynas.latency import latency_ms
 from raynas.supernet import Supernet
 
 DESIGNS = 200  # random ones whose costs are looked at, and at least three per option
@@ -33,9 +35,10 @@ class ExpectedCost:
 
     @classmethod
     def fitted(cls, supernet: Supernet, cost: str, seed: int) -> ExpectedCost:
-        """By least squares, to exact costs (`raynas.costs.costs_of`) of random designs.
+        """By least squares, to the costs of random designs.
 
-        Exact where each operation has its cost on its own, such as in nasbench201.
+        Exact for `flops` and `params` where each operation has its cost on its own, such as in
+        nasbench201; `latency_ms` is measured here, one image at a time.
 
         Raises:
             UserError: designs have no such cost.
@@ -47,10 +50,7 @@ class ExpectedCost:
         for row in rows:
             design = space.sample(rng)
             row[[place[taken] for taken in mixture.taken(design).items()]] = 1.0
-            found = costs_of(space, design, supernet.input_shape, supernet.num_classes)
-            if cost not in found:
-                raise unknown("proxyless: cost", cost, sorted(found))
-            costs.append(found[cost])
+            costs.append(_cost(supernet, design, cost))
         mean = float(np.mean(costs))
         padded = np.column_stack((rows, np.ones(len(rows))))
         fitted = np.linalg.lstsq(padded, np.array(costs) / mean, rcond=None)[0] * mean
@@ -71,3 +71,13 @@ class ExpectedCost:
         penalty = weight * torch.log(self.of(at) / self.reference)
         found = torch.autograd.grad(penalty, list(at.values()))
         return dict(zip(at, found, strict=True))
+
+
+def _cost(supernet: Supernet, design: Architecture, cost: str) -> float:
+    space, shape, classes = supernet.space, supernet.input_shape, supernet.num_classes
+    if cost == "latency_ms":
+        return latency_ms(supernet.network(design), shape, seconds=0.03)
+    found = costs_of(space, design, shape, classes)
+    if cost not in found:
+        raise unknown("proxyless: cost", cost, [*sorted(found), "latency_ms"])
+    return found[cost]

@@ -24,6 +24,7 @@ SKIPS = ("skip_connect", "identity")  # options that pass a value on as it is, i
 FEW = 32  # images on which the Hessian is measured: twenty passes back, as costly as ten steps
 TRIES = 50  # draws per design wanted
 MOVED, ENOUGH = 1.0, 6.0  # how far choices may move: hardly; as in Liu et al. 2019
+SLOWEST, FASTEST = 3e-4, 0.03  # rates of the choices where none is given
 CLEARLY = 1.1  # times the chance of the next: less is the noise of the first epochs
 LEADING = "skip connections lead on"
 
@@ -51,8 +52,10 @@ class Relaxation:
     history: list[Tensor] = field(default_factory=list, init=False)
 
     def begin(self, trainer: Trainer) -> None:
-        """Warns where the training has too few steps for choices to move (papers: 19,500)."""
+        """Sets the rate where none was given; warns where by another choices hardly move."""
         steps = trainer.epochs * max(len(trainer.data.train.labels) // trainer.batch_size, 1)
+        if not self.choices.rate:
+            self.choices.pace(min(max(ENOUGH / steps, SLOWEST), FASTEST))
         if steps * self.choices.rate < MOVED:
             trainer.say(
                 f"{steps} steps of learning_rate={self.choices.rate} hardly move the choices: take "

@@ -94,6 +94,7 @@ class Paths:
     """
 
     rule: str = "uniform"
+    scores = True
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:

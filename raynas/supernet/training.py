@@ -39,6 +39,11 @@ class OneShot(Protocol):
     what `tensors` returns, a training goes on as if it had never been cut off.
     """
 
+    @property
+    def scores(self) -> bool:
+        """Whether designs can be judged by the weights that it trains; once it has started."""
+        ...
+
     def start(self, trainer: Trainer) -> None:
         """Makes what it learns beside the weights.
 
