@@ -235,6 +235,7 @@ def test_designs_that_weights_cannot_judge_are_trained_at_once(tmp_path):
         result.get_model(max_params=10_000)
 
 
+QUICK = {"enas": {"updates": 2}}
 ONE_SHOT = [name for name, row in STRATEGIES.items() if row.one_shot]
 
 
@@ -244,7 +245,7 @@ def test_every_one_shot_strategy_repeats_itself_goes_on_and_comes_to_designs(nam
     space, data = search_spaces.find(SPACE), DeviceData.of(load("digits"), torch.device("cpu"))
     recipe, ends = Recipe(epochs=3, batch_size=400), []
     for cut in (None, None, 2):
-        method = STRATEGIES[name].load()()
+        method = STRATEGIES[name].load()(**QUICK.get(name, {}))
         torch.manual_seed(len(ends))  # nothing may come from the global generator
         trainer = Trainer(Supernet(space, (1, 8, 8), 10), data, recipe, 5)
         method.start(trainer)
@@ -253,7 +254,7 @@ def test_every_one_shot_strategy_repeats_itself_goes_on_and_comes_to_designs(nam
                 kept = trainer.dump(method)
                 trainer, method = (
                     Trainer(Supernet(space, (1, 8, 8), 10, 1), data, recipe, 5),
-                    STRATEGIES[name].load()(),
+                    STRATEGIES[name].load()(**QUICK.get(name, {})),
                 )
                 method.start(trainer)
                 trainer.restore(method, kept)
