@@ -19,12 +19,13 @@ from raynas.choices import as_space, located
 from raynas.errors import UserError, unknown
 from raynas.evaluation import FunctionEvaluator, TableEvaluator, TrainingEvaluator
 from raynas.named import settings_in
-from raynas.phases import Shared, resolved
+from raynas.phases import resolved
 from raynas.problem import Problem
 from raynas.recipe import Recipe, with_training
 from raynas.result import LEVELS, SearchResult, busy_seconds, load
 from raynas.run import RunInfo, exists
 from raynas.running import carry_on
+from raynas.screening import Proxy, Screening, screening
 from raynas.session import Evaluator
 from raynas.space import Space
 from raynas.stages import start
@@ -84,9 +85,10 @@ def search(
         scheduler: `asha`, `bohb` and `median` stop designs that are behind, under several
             objectives those that others dominate; `none` trains each to the end.
         evaluation: `train` trains each design. `shared` trains weights that all designs share,
-            scores designs by them and trains the best few alone; settings follow a colon, see
-            `raynas.phases.Shared`. `table:path=FILE.parquet` looks designs up. `auto` is `shared`
-            for strategies that need it (darts, enas, ...), else `train`.
+            scores designs by them and trains the best few alone; `proxy` scores designs untrained
+            (`proxy:name=synflow`) and does likewise; settings follow a colon, see
+            `raynas.screening`. `table:path=FILE.parquet` looks designs up. `auto` is `shared` for
+            strategies that need it (darts, enas, ...), else `train`.
         evaluator: instead of these: a function `architecture -> metrics`, or an Evaluator.
         trials: how many designs to evaluate at most.
         time_budget_hours: after this long no design is begun and running ones are stopped and
@@ -149,8 +151,11 @@ def search(
     judge = _evaluator(evaluator, problem, space, settings, download)
     found = judge.space if isinstance(judge, TrainingEvaluator) else as_space(space)
     _check_metrics(problem, judge)
-    if evaluation.partition(":")[0] == "shared":
-        _check_shared(evaluation, strategy, problem, evaluator, search_training, warm_start)
+    how = screening(evaluation)
+    if how is not None:
+        _check_screening(how, evaluation, problem, evaluator, search_training, warm_start)
+    if how is not None and STRATEGIES[strategy.partition(":")[0]].one_shot:
+        _check_one_shot(how, strategy)
     else:
         make(strategy, found, problem.objectives)  # before anything is written
     for text in settings["start_from"]:
@@ -209,12 +214,17 @@ def resume(
             f"{run} was searched on data handed over in Python, which a run does not keep. "
             "Use raynas.resume(run, dataset=...)."
         )
+    if evaluator is None and info.settings.get("evaluation") == "own":
+        raise UserError(
+            f"{run} was searched with an evaluator of your own, which a run does not keep. "
+            "Use raynas.resume(run, evaluator=...)."
+        )
     space = space if space is not None else info.settings["space"]
     if space is None and evaluator is None:
         raise UserError(f"{run} has an own space: use raynas.resume(run, space=...).")
     past = load(folder).trials
     wanted = trials or info.settings["trials"]
-    used = _evaluated(past) >= wanted and not info.shared
+    used = _evaluated(past) >= wanted and info.screening is None
     seconds = info.settings["seconds"]
     if time_budget_hours is not None:
         seconds = time_budget_hours * 3600
@@ -272,40 +282,46 @@ def _evaluator(
     return TrainingEvaluator(found, data, Recipe(**settings["recipe"]))
 
 
-def _check_shared(
+def _check_screening(
+    how: Screening,
     evaluation: str,
-    strategy: str,
     problem: Problem,
     evaluator: object,
     search_training: bool,
     warm_start: object,
 ) -> None:
-    """Raises UserError if shared weights cannot do what is asked."""
-    shared, row = Shared.of(evaluation), STRATEGIES[strategy.partition(":")[0]]
+    """Raises UserError if scores cannot do what is asked."""
     given = {"an own evaluator": evaluator, "warm_start": warm_start}
     given |= {"search_training": search_training}
     if asked := [name for name, value in given.items() if value]:
         raise UserError(
-            f"evaluation {evaluation}: expected no {asked[0]}, which shared weights have no use "
-            "for. Leave it away, or take evaluation train."
+            f"evaluation {evaluation}: expected no {asked[0]}, which {how.by} cannot make use of. "
+            "Leave it away, or take evaluation train."
         )
     known = ("accuracy", "loss", *COUNTS)
     if other := [o.name for o in problem.objectives if o.name not in known]:
         raise UserError(
-            f"evaluation {evaluation}: expected objectives that shared weights can tell "
+            f"evaluation {evaluation}: expected objectives that {how.by} can tell "
             f"({', '.join(known)}); got {other[0]}."
         )
-    if row.one_shot:
-        row.load()(**settings_in("strategy", strategy, row.settings()))
-    if shared.weights:
-        if row.one_shot:
-            raise UserError(f"the strategy {strategy} trains its weights itself: give no weights=.")
-        if not Path(shared.weights).is_file():
-            raise UserError(f"weights={shared.weights}: expected a file; there is none.")
-    elif not row.one_shot:
+    if isinstance(how, Proxy):
+        from raynas.proxies import PROXIES
+
+        _check(how.name, PROXIES, "proxy")
+    elif how.weights and not Path(how.weights).is_file():
+        raise UserError(f"weights={how.weights}: expected a file; there is none.")
+    elif not how.weights:
         from raynas.supernet.paths import Paths
 
-        Paths(shared.rule)
+        Paths(how.rule)
+
+
+def _check_one_shot(how: Screening, strategy: str) -> None:
+    """Raises UserError if the strategy has no such settings, or is given weights."""
+    row = STRATEGIES[strategy.partition(":")[0]]
+    row.load()(**settings_in("strategy", strategy, row.settings()))
+    if getattr(how, "weights", ""):
+        raise UserError(f"the strategy {strategy} trains its weights itself: give no weights=.")
 
 
 def _describe(evaluator: Evaluator) -> dict[str, Any]:

@@ -129,7 +129,7 @@ class Archive:
         if trial.status != "finished" or not _allowed(trial, self.info):
             return False
         if any(o.name not in trial.metrics for o in self.info.objectives):
-            return False  # scored by shared weights, not trained
+            return False  # scored, not trained
         point = self._point(trial)
         return not any(_dominates(self._point(t), point) for t in self._front.values())
 

@@ -195,6 +195,8 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         metavar="KIND",
         help="train: each design; shared: by weights that all designs share, trained once, then "
         "the best few alone (shared:rule=fair,epochs=60,finalists=5,probes=5,inherit=true); "
+        "proxy: by a score that needs no training, then the best few alone "
+        "(proxy:name=synflow,finalists=5,probes=5); "
         "table:path=FILE.parquet: what others have measured; default: auto, as the strategy needs",
     )
     how.add_argument(

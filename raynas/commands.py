@@ -367,7 +367,7 @@ def _counts(result: SearchResult) -> str:
     for name, rows in counted(result):
         counts = rows["status"].value_counts()
         told = [f"{n} {words.get(str(status), status)}" for status, n in counts.items() if n]
-        lead = f"{name}: " if result.info.shared else ""
+        lead = f"{name}: " if result.info.screening else ""
         groups += [f"{lead}{', '.join(told)}"] if told else []
     return "; ".join(groups) or "no trials"
 

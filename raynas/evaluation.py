@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from raynas.architecture import Architecture
@@ -21,8 +22,12 @@ from raynas.space import Space
 from raynas.tables import COUNTS
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from raynas.supernet import Supernet
     from raynas.training import DeviceData
+
+BATCH = 64  # images that a proxy sees
 
 
 @dataclass
@@ -136,23 +141,31 @@ class TrainingEvaluator:
     def evaluate(
         self, architecture: Architecture, context: Context
     ) -> Generator[Metrics, None, bytes]:
-        import torch
         from safetensors.torch import save
 
         from raynas.training import train
 
         data = self.placed(context)
-        assert self.space.build is not None, "a space without networks cannot be trained"
         if self.inherited:
             model = self.shared(self.inherited, "cpu").network(architecture)
         else:
-            device = data.train.labels.device
-            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-                torch.manual_seed(context.seed)
-                model = self.space.build(architecture, self.data.input_shape, self.data.num_classes)
+            model = self.network(architecture, context.seed, data.train.labels.device)
         yield from train(model, data, self.recipe.of(architecture), context.seed)
         state = model.state_dict()
         return save({name: value.cpu().contiguous() for name, value in state.items()})
+
+    def network(self, architecture: Architecture, seed: int, device: Any) -> nn.Module:
+        """A new network, on the CPU; its weights depend on the seed alone.
+
+        Args:
+            device: whose global generator is left as it was, beside the CPU's.
+        """
+        import torch
+
+        assert self.space.build is not None, "a space without networks cannot be trained"
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            return self.space.build(architecture, self.data.input_shape, self.data.num_classes)
 
     def placed(self, context: Context) -> DeviceData:
         """The images on the device, put there once; takes the processors it was given."""
@@ -179,6 +192,46 @@ class TrainingEvaluator:
         """What a worker needs: it builds and trains; tensors stay in their process."""
         builder = Space(self.space.name, (), build=self.space.build)
         return {**self.__dict__, "space": builder, "_on_device": {}}
+
+
+@dataclass
+class ProxyEvaluator:
+    """Scores networks that nobody has trained, all on one batch of training images.
+
+    Attributes:
+        full: space and data.
+        name: of the proxy, and of the metric.
+        seed: of the batch; a network's weights are drawn by the seed of its trial.
+    """
+
+    full: TrainingEvaluator
+    name: str
+    seed: int
+
+    epochs = 1
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        return frozenset({self.name, *COUNTS})
+
+    @property
+    def split(self) -> str:
+        return self.full.split
+
+    def costs(self, architecture: Architecture) -> Metrics:
+        return self.full.costs(architecture)
+
+    def evaluate(
+        self, architecture: Architecture, context: Context
+    ) -> Generator[Metrics, None, None]:
+        from raynas.proxies import PROXIES
+
+        data = self.full.placed(context)
+        order = np.random.default_rng(self.seed).permutation(len(data.train.labels))
+        rows = order[:BATCH].tolist()
+        images, labels = data.normalized(data.train.images[rows]), data.train.labels[rows]
+        model = self.full.network(architecture, context.seed, labels.device).to(labels.device)
+        yield {self.name: PROXIES[self.name].score(model, images, labels)}
 
 
 def resolve_device(name: str) -> Any:

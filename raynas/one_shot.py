@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Generator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -226,8 +226,3 @@ def _from_dict(data: Mapping[str, Any]) -> Proposal:
     )
     candidates = tuple(Candidate(**c) for c in data["candidates"])
     return Proposal(Architecture.parse(data["architecture"]), reason, candidates)
-
-
-def shorter(full: TrainingEvaluator, epochs: int) -> TrainingEvaluator:
-    """The same with another number of epochs."""
-    return replace(full, recipe=replace(full.recipe, epochs=epochs))

@@ -1,23 +1,24 @@
-"""What a search with shared weights does one after the other, in one run.
+"""What a search by scores does one after the other, in one run.
 
-The weights are trained (a trial with the purpose `supernet`); designs are proposed and scored by
-them (`search`); then the best few are trained alone (`confirm`), and some from the whole ranking
-(`uniform_probe`), by which one can tell what the scores are worth.
+Where weights are shared, they are trained (a trial with the purpose `supernet`). Designs are
+proposed and scored (`search`), by them or by a proxy; then the best few are trained alone
+(`confirm`), and some from the whole ranking (`uniform_probe`), by which one can tell what the
+scores are worth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from raynas.architecture import Architecture
 from raynas.errors import UserError, unknown
-from raynas.named import settings_in
 from raynas.objective import Objective
 from raynas.run import RunInfo
+from raynas.screening import Screening
 from raynas.strategies import STRATEGIES, SpaceExhausted
 from raynas.strategies.standing import standings
 from raynas.trial import Proposal, Purpose, Reason, Trial
@@ -25,57 +26,11 @@ from raynas.trial import Proposal, Purpose, Reason, Trial
 SUPERNET: frozenset[Purpose] = frozenset({"supernet"})
 SEARCH: frozenset[Purpose] = frozenset({"search"})
 TRAINED: frozenset[Purpose] = frozenset({"confirm", "uniform_probe"})
-KINDS = ("auto", "train", "shared", "table")
+KINDS = ("auto", "train", "shared", "proxy", "table")
 DRAWN = 100  # designs that a one-shot strategy is asked for, at most
 LONGER = 4  # times the epochs of a design alone: each step trains one path of many
 SHARES = {"supernet": 0.5, "search": 0.7}  # of the time budget that is used up by their end
-
-
-@dataclass(frozen=True)
-class Shared:
-    """Settings of an evaluation by shared weights.
-
-    Attributes:
-        rule: which paths a step trains, where the strategy does not say: `uniform`, `fair`,
-            `sandwich` or `progressive` (see `raynas.supernet.paths`).
-        epochs: of the shared training; 0 means four times those of a design alone.
-        finalists: how many of the best are trained alone.
-        probes: how many others, spread over the ranking.
-        inherit: whether those begin with the shared weights instead of new ones.
-        weights: a file of weights to take as they are (`RUN/supernet/weights.safetensors`).
-    """
-
-    rule: str = "uniform"
-    epochs: int = 0
-    finalists: int = 5
-    probes: int = 5
-    inherit: bool = False
-    weights: str = ""
-
-    names: ClassVar[tuple[str, ...]] = (
-        "rule",
-        "epochs",
-        "finalists",
-        "probes",
-        "inherit",
-        "weights",
-    )
-
-    @classmethod
-    def of(cls, text: str) -> Shared:
-        """Reads `shared:rule=fair,epochs=60`.
-
-        Raises:
-            UserError: there is no such setting, or no design would be trained.
-        """
-        known = {name: getattr(cls, name) for name in cls.names}
-        made = cls(**settings_in("evaluation", text, known))
-        if made.finalists < 1 or made.probes < 0:
-            raise UserError(
-                f"evaluation {text}: expected finalists of 1 or more and probes of 0 or more, so "
-                "that some design is trained."
-            )
-        return made
+BY_PROXY = 0.2  # likewise, by the end of scoring where no weights are trained
 
 
 def resolved(evaluation: str, strategy: str) -> str:
@@ -119,7 +74,7 @@ def stand_in(architecture: Architecture) -> Proposal:
     return Proposal(architecture, Reason("derived", note), purpose="supernet")
 
 
-def to_train(trials: Sequence[Trial], info: RunInfo, settings: Shared) -> list[Proposal]:
+def to_train(trials: Sequence[Trial], info: RunInfo, settings: Screening) -> list[Proposal]:
     """The designs to train alone: the best by their scores, then some of the whole ranking.
 
     The best are those of the first fronts, the least crowded first; with one objective, the best.
@@ -136,17 +91,16 @@ def to_train(trials: Sequence[Trial], info: RunInfo, settings: Shared) -> list[P
         key=lambda t: (objectives[0].loss(t.metrics[objectives[0].name]), t.number),
     )
     few = np.linspace(0, len(rest) - 1, min(settings.probes, len(rest))).round().astype(int)
+    spread = dict.fromkeys(few.tolist())
+    confirm = f"was among the best by {settings.by}: is trained alone to confirm it"
+    probe = "stands for its part of the ranking: is trained alone to test the scores"
     return [
-        *(_alone(trial, objectives[0], "confirm") for trial in best),
-        *(_alone(rest[i], objectives[0], "uniform_probe") for i in dict.fromkeys(few.tolist())),
+        *(_alone(trial, objectives[0], "confirm", confirm) for trial in best),
+        *(_alone(rest[i], objectives[0], "uniform_probe", probe) for i in spread),
     ]
 
 
-def _alone(trial: Trial, objective: Objective, purpose: Purpose) -> Proposal:
-    why = {
-        "confirm": "was among the best by shared weights: is trained alone to confirm it",
-        "uniform_probe": "stands for its part of the ranking: is trained alone to test the scores",
-    }[purpose]
+def _alone(trial: Trial, objective: Objective, purpose: Purpose, why: str) -> Proposal:
     scores: Mapping[str, Any] = {objective.name: trial.metrics[objective.name]}
     reason = Reason("derived", why, (trial.number,), scores=scores)
     return Proposal(trial.architecture, reason, purpose=purpose)

@@ -57,6 +57,23 @@ class Recipe:
     augment: bool = True
     clip: float = 2.0
 
+    def for_weights(self, epochs: int, optimizer: Literal["adamw", "sgd"] = "sgd") -> Recipe:
+        """The recipe of weights that designs share, where trainings alone have this one.
+
+        SGD as in the papers (Guo et al. 2020, Pham et al. 2018, Liu et al. 2019): each step trains
+        a few paths of many, and weights that AdamW had moved along stale averages in between
+        ranked designs far worse when measured (docs/benchmarks.md). No label smoothing.
+        """
+        rate = 0.05 if optimizer == "sgd" else None
+        return replace(
+            self,
+            epochs=epochs,
+            optimizer=optimizer,
+            learning_rate=rate,
+            weight_decay=None,
+            label_smoothing=0.0,
+        )
+
     def of(self, architecture: Architecture) -> Recipe:
         """The recipe of one design: its own `train.*` decisions, and these settings otherwise."""
         chosen = {d.leaf: architecture.options[d.name] for d in DECISIONS if d.name in architecture}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,9 @@ from raynas import tables
 from raynas.errors import UserError
 from raynas.objective import Constraint, Objective, pareto_front
 from raynas.problem import Problem
+from raynas.screening import Screening, Shared, screening
 from raynas.space import Space
 from raynas.trial import Job, Trial, job_from_dict
-
-SHARED = {"accuracy": "shared_accuracy", "loss": "shared_loss"}  # as scored with shared weights
 
 
 class ArchiveError(UserError):
@@ -62,17 +61,21 @@ class RunInfo:
         return self.problem.constraints
 
     @property
+    def screening(self) -> Screening | None:
+        """How designs are scored of which only a few are trained alone; None if all are."""
+        return screening(str(self.settings.get("evaluation", "train")))
+
+    @property
     def shared(self) -> bool:
-        """Whether designs are scored with shared weights, and only a few trained alone."""
-        evaluation = str(self.settings.get("evaluation", "train"))
-        return evaluation.partition(":")[0] == "shared"
+        """Whether designs are scored with shared weights."""
+        return isinstance(self.screening, Shared)
 
     @property
     def searched(self) -> tuple[Objective, ...]:
-        """The objectives as the search sees them: with shared weights, by the scores they give."""
-        if not self.shared:
+        """The objectives as the search sees them: by the scores, where designs are scored."""
+        if (how := self.screening) is None:
             return self.objectives
-        return tuple(replace(o, name=SHARED.get(o.name, o.name)) for o in self.objectives)
+        return tuple(dict.fromkeys(how.seen(o) for o in self.objectives))
 
     def write(self, run: Path) -> None:
         """Writes RUN/run.json, making the folder.

@@ -1,7 +1,7 @@
 """The parts of a search, each a session of its own over one archive.
 
-Where each design is trained, there is one part; with shared weights there are three
-(`raynas.phases`).
+Where each design is trained, there is one part; with a proxy there are two, with shared weights
+three (`raynas.phases`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from raynas import tables, warm_start
 from raynas.architecture import Architecture
 from raynas.errors import UserError, unknown
-from raynas.evaluation import TrainingEvaluator
+from raynas.evaluation import ProxyEvaluator, TrainingEvaluator
 from raynas.named import settings_in
 from raynas.objective import Constraint, Objective
 from raynas.one_shot import (
@@ -26,10 +26,10 @@ from raynas.one_shot import (
     SharedEvaluator,
     SupernetEvaluator,
     designs_in,
-    shorter,
     weights_in,
 )
 from raynas.phases import (
+    BY_PROXY,
     DRAWN,
     LONGER,
     SEARCH,
@@ -37,12 +37,12 @@ from raynas.phases import (
     SUPERNET,
     TRAINED,
     Fixed,
-    Shared,
     stand_in,
     to_train,
 )
 from raynas.recipe import USUAL
 from raynas.run import RunInfo, read
+from raynas.screening import Proxy, Shared
 from raynas.session import Evaluator, Session
 from raynas.space import Space
 from raynas.strategies import STRATEGIES, Row, make
@@ -89,29 +89,45 @@ class Parts:
 
     def __iter__(self) -> Iterator[Stage]:
         """What is left to do."""
-        if not self.info.shared:
-            found = self._searching(self.evaluator, "", self.begun + self.seconds)
-            yield from (stage for stage in [found] if stage.trials > 0)
+        how = self.info.screening
+        for stage in self._by_weights(how) if isinstance(how, Shared) else self._without(how):
+            if stage.trials > 0:
+                yield stage
+
+    def _without(self, how: Proxy | None) -> Iterator[Stage]:
+        """The parts without shared weights: training, or scoring and then training the best."""
+        if how is None:
+            yield self._searching(self.evaluator, "", self.begun + self.seconds)
             return
+        scorer = ProxyEvaluator(self._full, how.name, self.info.settings["seed"])
+        title = f"1 of 2: scoring up to {{:,}} designs by {how.by}"
+        yield self._searching(scorer, title, self.begun + BY_PROXY * self.seconds)
+        finals = to_train(self._trials(SEARCH), self.info, how)
+        yield self._alone(finals, len(finals), self._full, "2 of 2")
+
+    def _by_weights(self, shared: Shared) -> Iterator[Stage]:
+        """Training weights that all designs share, scoring by them, training the best."""
         if not self._weights_trained():
-            yield self._weights()
+            yield self._weights(shared)
             if not self._weights_trained():
                 failed = [trial.error or "" for trial in self._trials(SUPERNET)]
                 why = failed[-1].splitlines()[0] if failed else "time was up before an epoch ended"
                 raise UserError(f"the shared weights could not be trained: {why}")
         weights = weights_in(self.archive.cached(WEIGHTS))
         designs, judged = designs_in(self.archive.cached(LOG))
-        if judged:
-            yield from (stage for stage in [self._scoring(weights, designs)] if stage.trials > 0)
-        yield from (stage for stage in [self._alone(weights, designs, judged)] if stage.trials > 0)
-
-    @property
-    def _shared(self) -> Shared:
-        return Shared.of(self.info.settings["evaluation"])
+        if not judged:  # by scores, and so the best that the method came to are trained
+            finals = [replace(design, purpose="confirm") for design in designs]
+            wanted = min(len(finals), shared.finalists)
+            yield self._alone(finals, wanted, self._full, "3 of 3")
+            return
+        yield self._scoring(weights, designs)
+        finals = to_train(self._trials(SEARCH), self.info, shared)
+        full = replace(self._full, inherited=weights) if shared.inherit else self._full
+        yield self._alone(finals, len(finals), full, "3 of 3")
 
     @property
     def _full(self) -> TrainingEvaluator:
-        assert isinstance(self.evaluator, TrainingEvaluator), "weights are trained on images"
+        assert isinstance(self.evaluator, TrainingEvaluator), "designs are trained on images"
         return self.evaluator
 
     @property
@@ -119,12 +135,12 @@ class Parts:
         """The constraints that can be judged without training a design alone."""
         return tuple(c for c in self.info.constraints if c.metric in COUNTS)
 
-    def _weights(self) -> Stage:
+    def _weights(self, shared: Shared) -> Stage:
         """Trains the shared weights."""
-        info, shared = self.info, self._shared
+        info, epochs = self.info, shared.epochs or LONGER * self._full.epochs
         until = self.begun + SHARES["supernet"] * self.seconds
         trainer = SupernetEvaluator(
-            shorter(self._full, shared.epochs or LONGER * self._full.epochs),
+            replace(self._full, recipe=self._full.recipe.for_weights(epochs, shared.optimizer)),
             _method(info, shared),
             min(self.trials, DRAWN),
             None if math.isinf(until) else until - time.monotonic(),
@@ -133,7 +149,8 @@ class Parts:
         first = stand_in(info.space.answer(lambda d: d.options[-1]))
         title = f"1 of 3: training weights that all designs share, {trainer.epochs} epochs"
         session = self._fixed([first], SUPERNET, trainer)
-        settings = {**_to_the_end(info), **self.driver.whole_node(info.settings)}
+        settings = {**info.settings, "scheduler": "none", "trial_timeout": None}
+        settings |= self.driver.whole_node(info.settings)
         return Stage(session, trainer, settings, 1, until, title)
 
     def _scoring(self, weights: Mapping[str, Any], designs: Sequence[Proposal]) -> Stage:
@@ -149,28 +166,21 @@ class Parts:
         return Stage(session, scorer, self.info.settings, left, until, title.format(left))
 
     def _alone(
-        self, weights: Mapping[str, Any], designs: Sequence[Proposal], judged: bool
+        self, designs: Sequence[Proposal], wanted: int, full: TrainingEvaluator, part: str
     ) -> Stage:
-        """Trains the best designs, and where they were judged by scores some others."""
-        shared, final = self._shared, self._full
-        finals = [replace(design, purpose="confirm") for design in designs]
-        wanted = min(len(finals), shared.finalists)
-        if judged:
-            finals = to_train(self._trials(SEARCH), self.info, shared)
-            wanted = len(finals)
-        if shared.inherit and judged:
-            final = replace(final, inherited=weights)
-        session = self._fixed(finals, TRAINED, final)
+        """Trains so many of the designs."""
+        session = self._fixed(designs, TRAINED, full)
         left = wanted - _evaluated(session)
+        title = f"{part}: training {left} designs alone"
         until = self.begun + self.seconds
-        title = f"3 of 3: training {left} designs alone"
-        return Stage(session, final, _to_the_end(self.info), left, until, title)
+        settings = {**self.info.settings, "scheduler": "none"}  # so that the ranking can be judged
+        return Stage(session, full, settings, left, until, title)
 
     def _searching(self, evaluator: Evaluator, title: str, until: float) -> Stage:
         """Lets the strategy propose."""
         info, earlier = self.info, warm_start.kept(self.folder)
         name = info.settings["strategy"]
-        constraints = self._counted if info.shared else info.constraints
+        constraints = self._counted if info.screening else info.constraints
         limited = info.settings["seconds"] is not None
         made = partial(
             make,
@@ -227,11 +237,6 @@ class Parts:
 
     def _weights_trained(self) -> bool:
         return any(trial.usable for trial in self._trials(SUPERNET))
-
-
-def _to_the_end(info: RunInfo) -> dict[str, Any]:
-    """The settings of trials that nothing stops early."""
-    return {**info.settings, "scheduler": "none", "trial_timeout": None}
 
 
 def _method(info: RunInfo, shared: Shared) -> Any:

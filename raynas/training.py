@@ -154,8 +154,13 @@ def augmented(images: Tensor, flips: bool, generator: torch.Generator) -> Tensor
     )
 
 
-def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """What follows the gradients of a network's parameters, as the recipe says."""
+def optimizer_for(model: nn.Module, recipe: Recipe, sparse: bool = False) -> torch.optim.Optimizer:
+    """What follows the gradients of a network's parameters, as the recipe says.
+
+    Args:
+        sparse: whether parameters may be without a gradient in some steps, which torch's fused
+            SGD cannot bear.
+    """
     adam = recipe.optimizer == "adamw"
     decay = recipe.weight_decay if recipe.weight_decay is not None else (0.02 if adam else 5e-4)
     rate = recipe.learning_rate if recipe.learning_rate is not None else (0.003 if adam else 0.1)
@@ -166,7 +171,8 @@ def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     ]
     if adam:
         return torch.optim.AdamW(groups, lr=rate, fused=True)
-    return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True, fused=True)
+    kind = {"foreach": True} if sparse else {"fused": True}
+    return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True, **kind)
 
 
 def schedule(total: int) -> Callable[[int], float]:

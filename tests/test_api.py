@@ -192,7 +192,7 @@ def test_a_run_that_has_used_its_budget_asks_for_more(tmp_path):
     search(tmp_path)
     with pytest.raises(UserError, match=r"has used its budget \(20 designs"):
         raynas.resume(tmp_path / "run", evaluator=score)
-    with pytest.raises(UserError, match="has an own space"):
+    with pytest.raises(UserError, match="with an evaluator of your own"):
         raynas.resume(tmp_path / "run", trials=30)
 
 

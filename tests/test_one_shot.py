@@ -9,7 +9,7 @@ import torch
 
 import raynas
 import search_spaces
-from raynas import one_shot, phases
+from raynas import one_shot, phases, screening
 from raynas.architecture import Decision
 from raynas.data import load
 from raynas.errors import UserError
@@ -209,7 +209,7 @@ def test_a_space_without_a_supernet_is_told_which_have_one(tmp_path):
 
 
 def test_a_policy_learns_on_shared_weights_and_its_designs_are_scored(tmp_path):
-    result = searched(tmp_path / "run", strategy="enas", evaluation="auto", trials=4)
+    result = searched(tmp_path / "run", strategy="enas:updates=2", evaluation="auto", trials=4)
     assert result.info.settings["evaluation"] == "shared"
     scored = result.trials[result.trials["purpose"] == "search"]
     assert 1 <= len(scored) <= 4
@@ -358,7 +358,7 @@ def test_probes_are_spread_evenly_over_what_is_left(result):
         Trial(i, a, "finished", {"shared_accuracy": i / 100, "params": 7.0})
         for i, a in enumerate(designs)
     ]
-    settings = phases.Shared(finalists=2, probes=3)
+    settings = screening.Shared(finalists=2, probes=3)
     chosen = phases.to_train(trials, result.info, settings)
     assert [p.reason.parents[0] for p in chosen] == [22, 21, 20, 10, 0]
     assert [p.purpose for p in chosen] == ["confirm"] * 2 + ["uniform_probe"] * 3

@@ -18,13 +18,13 @@ from raynas.supernet.training import Trainer, score
 from raynas.training import DeviceData, train
 
 SPACES = {  # small, so that the tests end
-    "nasbench201:channels=4,cells=1": 40,
-    "darts:channels=4,cells=3": 30,
-    "nasnet_cell:channels=4,cells=3": 30,
-    "network:stages=3,depth=2,width=32": 40,
-    "mobile": 5,
-    "elastic": 4,
-    "layered": 15,
+    "nasbench201:channels=4,cells=1": 20,
+    "darts:channels=4,cells=3": 15,
+    "nasnet_cell:channels=4,cells=3": 10,
+    "network:stages=3,depth=2,width=32": 15,
+    "mobile": 4,
+    "elastic": 3,
+    "layered": 8,
 }
 IMAGES = (2, 8, 9)
 
@@ -254,6 +254,19 @@ def test_every_rule_trains_repeats_itself_and_goes_on_where_it_was(elastic, digi
     assert runs[0] == runs[1]
     assert runs[0][-1]["train_loss"] < runs[0][0]["train_loss"]
     assert runs[0][-1]["batch_size"] == 600
+
+
+def test_paths_may_be_trained_by_sgd(digits):
+    space = search_spaces.find("nasbench201:channels=4,cells=1")
+    recipe = Recipe(epochs=2, batch_size=100, optimizer="sgd", learning_rate=0.05)
+    trainer, method = Trainer(Supernet(space, (1, 8, 8), 10), digits, recipe, 0), Paths()
+    first = trainer.run(method)["train_loss"]
+    kept = trainer.dump(method)
+    assert trainer.run(method)["train_loss"] < first
+    again = Trainer(Supernet(space, (1, 8, 8), 10), digits, recipe, 0)
+    again.restore(method, kept)
+    again.run(method)
+    assert again.readings == trainer.readings
 
 
 def test_rules_that_do_not_fit_are_refused(cells, digits):

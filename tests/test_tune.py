@@ -12,6 +12,7 @@ import pytest
 
 import raynas
 from raynas.objective import Objective
+from raynas.supernet import read
 from tests.spaces import CELL, TREE, score
 
 pytestmark = pytest.mark.slow
@@ -237,6 +238,7 @@ SCRIPT = """
 import sys, time
 import raynas
 from raynas.objective import Objective
+from raynas.supernet import read
 from tests.spaces import CELL, TREE, score
 
 def evaluate(architecture):
@@ -273,3 +275,63 @@ def test_a_killed_search_resumes_with_nothing_lost_or_doubled(tmp_path):
     kept = after.trials.set_index("number").loc[before.index]
     assert kept["started_at"].equals(before["started_at"])  # read back, not run again
     assert after.trials["architecture"].is_unique
+
+
+SHARED = {
+    "space": "nasbench201:channels=4,cells=1",
+    "strategy": "random",
+    "trials": 40,
+    "epochs": 1,
+    "batch_size": 200,
+}
+
+
+def test_shared_weights_are_trained_scored_and_confirmed_on_the_cluster(cluster, tmp_path):
+    run = tmp_path / "run"
+    evaluation = "shared:epochs=2,finalists=2,probes=2"
+    result = raynas.search({}, run=run, evaluation=evaluation, **SHARED)
+    counts = result.trials["purpose"].value_counts()
+    assert {k: int(n) for k, n in counts.items() if n} == {
+        "search": 40,
+        "confirm": 2,
+        "uniform_probe": 2,
+        "supernet": 1,
+    }
+    assert (result.trials["status"] == "finished").all()
+    assert len(result.front()) >= 1
+    local = raynas.search(
+        {},
+        run=tmp_path / "local",
+        driver="local",
+        evaluation=f"shared:weights={run / 'supernet/weights.safetensors'},probes=0",
+        **SHARED,
+    )
+    scores = [
+        r.trials[r.trials["purpose"] == "search"].set_index("architecture")["m.shared_loss"]
+        for r in (result, local)
+    ]
+    both = scores[0].index.intersection(scores[1].index)
+    assert len(both) == 40
+    np.testing.assert_allclose(scores[0][both].astype(float), scores[1][both], rtol=1e-3)
+
+
+def test_a_killed_training_of_shared_weights_goes_on_from_its_checkpoint(tmp_path):
+    run = tmp_path / "run"
+    code = f"""
+import raynas, raynas.one_shot
+raynas.one_shot.SECONDS = 0.0
+raynas.search({{}}, run={str(run)!r}, evaluation="shared:epochs=40,finalists=1,probes=0",
+              driver="local", **{ {**SHARED, "trials": 2}!r})
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL)
+    weights = run / "supernet/weights.safetensors"
+    deadline = time.monotonic() + 120
+    while not weights.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = len(read(weights.read_bytes())[1]["notes"]["readings"])
+    assert 1 <= done < 40
+    result = raynas.resume(run)
+    assert len(result.trials["c.train_loss"].iloc[0]) == 40
+    assert list(result.trials["purpose"]) == ["supernet", "search", "search", "confirm"]

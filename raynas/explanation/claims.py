@@ -79,6 +79,7 @@ class Claim:
             cannot tell it from chance), null (proven to have no effect).
         about: the thing it speaks of, in words.
         path: decision it is about; `*.kernel_size` means that decision in all layers.
+        chosen: its option; the trial, of a trade-off; the score that ranks, of a ranking.
         fidelity: epochs at which the metric was read; None where that has no meaning.
         estimate: in the metric's unit, or a ratio where the unit says so.
         lfsr: probability that the sign is wrong (Stephens 2017); p_sign is 1 - lfsr.

@@ -2,8 +2,8 @@
 
 Effects are read at the last epoch that nine in ten of the evaluated designs reached, before any
 was stopped for being behind: later readings exist only for those that did well, and would mislead.
-(The tenth allows for designs that were cut off by the end of the search.) Where designs are scored
-with shared weights, effects are those on the score: only it is known of many designs.
+(The tenth allows for designs that were cut off by the end of the search.) Where designs are scored,
+with shared weights or by a proxy, effects are those on the score: only it is known of many designs.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Findings:
         self._snapshot = snapshot(self.trials)
         self.trials = self.trials[self.trials["purpose"] != "supernet"]  # which is no design
         usable = self.trials[self.trials["status"].isin(["finished", "stopped_early"])]
-        if self.info.shared:
+        if self.info.screening:
             usable = usable[usable["purpose"] == "search"]
         self.fidelity, self._read = _readings(usable, self._objective)
         self.effects = self._fit()
@@ -244,7 +244,7 @@ class Findings:
             p_sign=1 - wrong,
             family=family,
             family_size=size,
-            fidelity=None if self.info.shared else float(self.fidelity),
+            fidelity=None if self.info.screening else float(self.fidelity),
             n_trials=len(self._read),
             method="additive model with one spread per group of effects",
             **about,

@@ -1,4 +1,4 @@
-"""Whether designs that shared weights rank high also do well when they are trained alone.
+"""Whether designs that scores rank high also do well when they are trained alone.
 
 The designs that were both scored and trained are few, and the best are more of them than of all
 designs. The claim is about designs chosen in this way, and says how many of either kind there are:
@@ -20,20 +20,22 @@ from scipy.stats import norm, rankdata
 from raynas.explanation.claims import LEVEL, Claim, Verdict
 from raynas.explanation.designs import Make
 from raynas.objective import Objective
-from raynas.phases import TRAINED, Shared
+from raynas.phases import TRAINED
 from raynas.run import RunInfo
+from raynas.screening import Shared
 
 FEWEST = 4  # designs; below, the interval does not exist
 
 
 def compared(info: RunInfo) -> tuple[Objective, Objective] | None:
-    """The first objective that shared weights score, as score and as what is trained for."""
-    pairs = zip(info.searched, info.objectives, strict=True)
-    return next(((score, alone) for score, alone in pairs if score.name != alone.name), None)
+    """The first objective that is scored, as score and as what is trained for."""
+    scores = [o for o in info.searched if o not in info.objectives]
+    alone = [o for o in info.objectives if o not in info.searched]
+    return (scores[0], alone[0]) if scores else None
 
 
 def both(trials: pd.DataFrame, info: RunInfo) -> pd.DataFrame:
-    """The designs that were scored with shared weights and trained alone to the end.
+    """The designs that were scored and trained alone to the end.
 
     Returns:
         Rows of `trials` of those trained, with their `score` and `alone`, in this order of trials.
@@ -51,18 +53,20 @@ def both(trials: pd.DataFrame, info: RunInfo) -> pd.DataFrame:
 
 
 def claims(make: Make, trials: pd.DataFrame, info: RunInfo) -> Iterator[Claim]:
-    """The claim about the ranking; none if nothing was scored with shared weights."""
+    """The claim about the ranking; none if nothing was scored."""
     pair = compared(info)
     if pair is None or f"m.{pair[0].name}" not in trials:
         return
     rows = both(trials, info)
-    r = correlation(rows["score"].to_numpy(dtype=float), rows["alone"].to_numpy(dtype=float))
+    named = zip(pair, ("score", "alone"), strict=True)
+    r = correlation(*(o.loss(1.0) * rows[name].to_numpy(dtype=float) for o, name in named))
     low, high = interval(r, len(rows)) if r is not None else (None, None)
     verdict: Verdict = "open"
     if low is not None and high is not None and (low > 0 or high < 0):
         verdict = "asserts"
     purposes = rows["purpose"].astype(str).value_counts()
     facts: dict[str, Any] = {
+        "chosen": pair[0].name,
         "metric": pair[1].name,
         "unit": "rank correlation",
         "estimate": r,
@@ -87,7 +91,8 @@ def claims(make: Make, trials: pd.DataFrame, info: RunInfo) -> Iterator[Claim]:
 
 def inherited(info: RunInfo) -> bool:
     """Whether designs were trained on from the shared weights instead of from scratch."""
-    return info.shared and Shared.of(info.settings["evaluation"]).inherit
+    how = info.screening
+    return isinstance(how, Shared) and how.inherit
 
 
 def correlation(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float | None:

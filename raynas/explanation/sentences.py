@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from raynas.explanation.claims import Claim
 from raynas.explanation.ranking import FEWEST
-from raynas.run import SHARED
+from raynas.screening import SHARED
 from raynas.tables import COUNTS
 
 SHARES = ("accuracy", "test_accuracy", "shared_accuracy")  # shares of one, worded in per cent
@@ -26,7 +26,7 @@ def sentence(claim: Claim) -> str:
 
 
 def chosen(claims: Sequence[Claim], most: int) -> list[Claim]:
-    """The few claims worth saying first: the best design, whether shared weights can be trusted,
+    """The few claims worth saying first: the best design, whether scores can be trusted,
     what saves most, what matters most, what cannot be told, and where the parameters are."""
     effects: dict[str | None, Claim] = {}
     for claim in claims:
@@ -108,7 +108,7 @@ def _effect(c: Claim) -> str:
     return (
         f"{_likely(c)}{name} {c.chosen} instead of {c.alternative}: {quantity(c.metric)} "
         f"{_change(c)}{_interval(c)} {reading(c)}, over {c.n_trials} designs "
-        f"{'scored' if c.metric in SCORED else 'tried'} ({c.n_direct} with either){_doubt(c)}."
+        f"{'scored' if _scored(c) else 'tried'} ({c.n_direct} with either){_doubt(c)}."
     )
 
 
@@ -135,7 +135,10 @@ def _share(c: Claim) -> str:
 
 
 def _ranking(c: Claim) -> str:
-    known = "Whether shared weights rank designs well is not known"
+    shared = c.chosen in (None, *SCORED)
+    by, s = ("shared weights", "") if shared else (f"the proxy {c.chosen}", "s")
+    start = f"{by[0].upper()}{by[1:]}"
+    known = f"Whether {by} rank{s} designs well is not known"
     if c.n_trials < FEWEST:
         few = f"{c.n_trials} of those scored were trained alone, at least {FEWEST} are needed"
         return f"{known}: {few}; {OWN}."
@@ -143,13 +146,13 @@ def _ranking(c: Claim) -> str:
         alike = f"the {c.n_trials} designs trained alone do not differ in scores or in {c.metric}"
         return f"{known}: {alike}; {OWN}."
     if c.verdict == "open":
-        said = "It is open whether designs that shared weights rank high do well when trained alone"
+        said = f"It is open whether designs that {by} rank{s} high do well when trained alone"
     elif c.estimate < 0:
-        said = "Designs that shared weights rank high do worse when trained alone"
+        said = f"Designs that {by} rank{s} high do worse when trained alone"
     elif c.estimate < CLOSE:
-        said = "Shared weights tell only roughly which designs do well when trained alone"
+        said = f"{start} tell{s} only roughly which designs do well when trained alone"
     else:
-        said = "Designs that shared weights rank high also do well when trained alone"
+        said = f"Designs that {by} rank{s} high also do well when trained alone"
     best, spread = (int(c.side_effects[name]) for name in ("confirm", "uniform_probe"))
     end = f"; {OWN}" if c.verdict == "open" or c.estimate < 0 else ""
     if c.method_args:
@@ -192,7 +195,13 @@ def _fewer(metric: str) -> str:
 
 
 def _designs(c: Claim) -> str:
-    return "designs scored" if c.metric in SCORED else "trials"
+    return "designs scored" if _scored(c) else "trials"
+
+
+def _scored(c: Claim) -> bool:
+    """Whether it is about a score, by shared weights or by a proxy: no training stands behind it,
+    and it is no count."""
+    return c.fidelity is None and c.metric not in COUNTS
 
 
 def _value(c: Claim) -> str:

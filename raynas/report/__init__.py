@@ -96,7 +96,7 @@ def _charts(result: SearchResult) -> dict[str, charts.Chart | None]:
     near = charts.close_to(rows, front, info.objectives[0])
     draw = charts.by_number if len(names) == 1 else charts.trade_off
     ended = charts.with_ends(result.trials, result.proposals)
-    untrained = ["supernet", "search"] if info.shared else ["supernet"]
+    untrained = ["supernet", "search"] if info.screening else ["supernet"]
     ended = ended[~ended["purpose"].isin(untrained)]
     return {
         "scatter": draw(rows, front, info) if len(rows) else None,

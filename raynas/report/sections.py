@@ -220,7 +220,7 @@ def by_layer(claims: Sequence[Claim]) -> Iterator[tuple[str, list[list[Claim]]]]
 def counted(result: SearchResult) -> list[tuple[str, pd.DataFrame]]:
     """The designs of a run by how they were measured; shared weights themselves are none."""
     rows = result.trials[result.trials["purpose"] != "supernet"]
-    if not result.info.shared:
+    if result.info.screening is None:
         return [("trials", rows)]
     scored = rows["purpose"] == "search"
     return [("designs scored", rows[scored]), ("designs trained alone", rows[~scored])]

@@ -1,4 +1,4 @@
-"""A search with shared weights in its three phases, and whether their ranking can be trusted."""
+"""A search by scores in its phases, and whether their ranking can be trusted."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ from raynas.report.axes import axis
 from raynas.report.charts import Chart, Point, hint, in_order, numbered, readings, spread
 from raynas.report.words import duration
 from raynas.result import SearchResult, busy_seconds
+from raynas.screening import Proxy
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What the page says of shared weights.
+    """What the page says of shared weights, or of a proxy.
 
     Attributes:
+        title: of the section.
+        lead: what was done, in a sentence.
         phases: (name, how much, remark) of shared training, scoring and training alone.
         said: whether the ranking can be trusted, with its claim.
         ranking: score against what the design reached when trained alone.
         scored: all designs with a score, those trained alone marked.
     """
 
+    title: str
+    lead: str
     phases: Sequence[tuple[str, str, str]]
     said: Sequence[tuple[str, Claim]]
     ranking: Chart | None
@@ -36,10 +41,15 @@ class Shared:
 
 def shared(result: SearchResult, claims: Sequence[Claim]) -> Shared | None:
     """None for a run whose designs were all trained."""
-    if not result.info.shared:
+    if (how := result.info.screening) is None:
         return None
+    first = "One network that holds all designs was trained; designs were searched by how they do "
+    title, lead = "Shared weights", f"{first}with its weights"
+    if isinstance(how, Proxy):
+        title, lead = f"Scores by {how.name}", f"Designs were searched by {how.by}, untrained"
+    lead += "; and a few were then trained alone, which says how far the scores can be trusted."
     said = [(sentence(c), c) for c in claims if c.kind == "ranking"]
-    return Shared(_phases(result), said, _ranking(result), _scored(result))
+    return Shared(title, lead, _phases(result), said, _ranking(result), _scored(result))
 
 
 def _phases(result: SearchResult) -> list[tuple[str, str, str]]:
@@ -53,11 +63,14 @@ def _phases(result: SearchResult) -> list[tuple[str, str, str]]:
     told = [f"{best} best, {len(alone) - best} spread over the ranking", how] if len(alone) else []
     if len(alone):
         told.append(f"{plural(int(alone['fidelity'].max()), 'epoch')} each")
-    return [
-        ("1. shared training", _epochs(training), _remark(training, _sampled(training))),
-        ("2. search with shared weights", f"{len(scored):,} scored", _remark(search, [])),
-        ("3. trained alone", plural(len(alone), "design"), _remark(alone, told)),
+    weights = ("shared training", _epochs(training), _remark(training, _sampled(training)))
+    how = "with shared weights" if result.info.shared else "without training"
+    phases = [
+        *([weights] if result.info.shared else []),
+        (f"search {how}", f"{len(scored):,} scored", _remark(search, [])),
+        ("trained alone", plural(len(alone), "design"), _remark(alone, told)),
     ]
+    return [(f"{i}. {name}", much, remark) for i, (name, much, remark) in enumerate(phases, 1)]
 
 
 def _epochs(training: pd.DataFrame) -> str:

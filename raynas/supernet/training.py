@@ -29,7 +29,7 @@ from raynas.training import (
 from raynas.trial import Proposal
 
 SAMPLED = 3  # random designs whose accuracy is read after each epoch
-FEW = 1000  # validation images for that
+FEW = 250  # validation images for that
 
 
 class OneShot(Protocol):
@@ -105,7 +105,7 @@ class Trainer:
         self.epochs = self.recipe.epochs
         self.batch_size = batch_size(self.recipe, len(self.data.train.labels))
         self.supernet.to(self.device).train()
-        self.optimizer = optimizer_for(self.supernet, self.recipe)
+        self.optimizer = optimizer_for(self.supernet, self.recipe, sparse=True)
         self._peak = self.optimizer.param_groups[0]["lr"]
         self._draw()
 
@@ -147,7 +147,7 @@ class Trainer:
         """The mean accuracy of a few random designs with the weights as they are."""
         space = self.supernet.space
         designs = [space.sample(self.rng) for _ in range(SAMPLED)]
-        read = [score(self.supernet, a, self.data, FEW)["accuracy"] for a in designs]
+        read = [score(self.supernet, a, self.data, FEW, batches=1)["accuracy"] for a in designs]
         return sum(read) / SAMPLED
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
