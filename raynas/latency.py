@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.utils.benchmark import Timer
 
 from raynas.space import Shape
 
@@ -17,6 +16,8 @@ def latency_ms(
 
     With the threads that torch uses now; the network is left in eval mode.
     """
+    from torch.utils.benchmark import Timer  # looks for compilers when it is imported
+
     network.eval()
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     images = torch.zeros(batch, *input_shape, device=device)

@@ -68,6 +68,7 @@ LAYER = {  # a file or folder of raynas/ -> its layer; a new file fails until so
     "tune": 3,
     "__init__": 4,
     "api": 4,
+    "catalogue": 4,
     "cli": 4,
     "commands": 4,
     "phases": 1,
