@@ -480,13 +480,13 @@ def test_proxyless_moves_two_options_per_edge_and_heeds_costs(new):
 
 
 def test_the_training_ends_when_the_loss_turns_sharp(new, monkeypatch):
-    trainer, method = new(epochs=30), Darts(learning_rate=0.1)
+    trainer, method = new(epochs=25), Darts(learning_rate=0.1)
     method.start(trainer)
     planted = iter([1.0] * 5 + [2.0] * 5)
     monkeypatch.setattr(relaxation, "dominant_eigenvalue", lambda *_: next(planted))
     search = method._search
     for epoch in range(10):
-        assert trainer.epochs == 30
+        assert trainer.epochs == 25
         trainer.epoch = epoch
         search.choices.put(torch.full((30,), float(epoch)) * torch.arange(30) / 30)
         reading = search.close(trainer, [torch.tensor(1.0)])
@@ -496,6 +496,18 @@ def test_the_training_ends_when_the_loss_turns_sharp(new, monkeypatch):
     torch.testing.assert_close(search.choices.values.detach(), expected)
     assert "epoch 10: stopped early" in trainer.notes[0]
     assert "epoch 5 are taken" in trainer.notes[0]
+
+
+def test_sharpness_does_not_end_a_training_in_its_first_epochs(new, monkeypatch):
+    trainer, method = new(epochs=26), Darts(learning_rate=0.1)
+    method.start(trainer)
+    planted = iter([1.0] * 5 + [2.0] * 10)
+    monkeypatch.setattr(relaxation, "dominant_eigenvalue", lambda *_: next(planted))
+    for epoch in range(11):
+        assert trainer.epochs == 26
+        trainer.epoch = epoch
+        method._search.close(trainer, [torch.tensor(1.0)])
+    assert trainer.epochs == 11
 
 
 def test_a_training_too_short_for_its_choices_is_told_of(new):

@@ -25,6 +25,7 @@ FEW = 32  # images on which the Hessian is measured: twenty passes back, as cost
 TRIES = 50  # draws per design wanted
 MOVED, ENOUGH = 1.0, 6.0  # how far choices may move: hardly; as in Liu et al. 2019
 SLOWEST, FASTEST = 3e-4, 0.03  # rates of the choices where none is given
+QUIET = 0.4  # of the planned epochs pass before sharpness may end a training
 CLEARLY = 1.1  # times the chance of the next: less is the noise of the first epochs
 LEADING = "skip connections lead on"
 
@@ -135,7 +136,8 @@ class Relaxation:
     def _end(self, trainer: Trainer, eigenvalue: float) -> None:
         self.eigenvalues.append(eigenvalue)
         self.history.append(self.choices.values.detach().clone())
-        if (best := turned_sharp(self.eigenvalues)) is not None:
+        early = trainer.epoch + 1 < QUIET * trainer.epochs  # sharpness rises in any case
+        if not early and (best := turned_sharp(self.eigenvalues)) is not None:
             self.choices.put(self.history[best])
             trainer.epochs = trainer.epoch + 1
             trainer.say(
