@@ -67,7 +67,7 @@ class Darts(Differentiable):
     """All options at once, weighed by a softmax that gradients learn (DARTS).
 
     Liu et al. 2019, arXiv:1806.09055. With `stop`, it ends before the validation loss turns sharp
-    (Zela et al. 2020, arXiv:1909.09656).
+    (Zela et al. 2020, arXiv:1909.09656), but not in the first two fifths of its epochs.
 
     Attributes:
         order: 1, or 2 for choices that look one step of the weights ahead, at about four times
