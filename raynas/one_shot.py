@@ -89,6 +89,7 @@ class SupernetEvaluator:
         shape, classes = self.full.data.input_shape, self.full.data.num_classes
         supernet = Supernet(self.space, shape, classes, context.seed)
         trainer = Trainer(supernet, data, self.full.recipe, context.seed, self.seconds)
+        trainer.take_threads(context.cpus)
         rows: list[dict[str, Any]] = []
         if self.given is not None:
             supernet.restore(self.given)

@@ -1,5 +1,7 @@
 """A supernet computes what its designs' own networks compute, with weights that they share."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -267,6 +269,23 @@ def test_paths_may_be_trained_by_sgd(digits):
     again.restore(method, kept)
     again.run(method)
     assert again.readings == trainer.readings
+
+
+def test_it_takes_no_more_threads_than_are_quick(digits, monkeypatch):
+    space = search_spaces.find("nasbench201:channels=4,cells=1")
+    trainer = Trainer(Supernet(space, (1, 8, 8), 10), digits, Recipe(), 0)
+    used, forward = [1], Supernet.forward
+
+    def slow(self, images, architecture):
+        time.sleep({1: 0.05, 2: 0.0, 4: 0.05}[used[-1]])
+        return forward(self, images, architecture)
+
+    monkeypatch.setattr(torch, "set_num_threads", used.append)
+    monkeypatch.setattr(Supernet, "forward", slow)
+    trainer.take_threads(5)
+    assert set(used) == {1, 2, 4}
+    assert used[-1] == 2
+    assert all(p.grad is None for p in trainer.supernet.parameters())
 
 
 def test_rules_that_do_not_fit_are_refused(cells, digits):

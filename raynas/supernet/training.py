@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -149,6 +150,26 @@ class Trainer:
         designs = [space.sample(self.rng) for _ in range(SAMPLED)]
         read = [score(self.supernet, a, self.data, FEW, batches=1)["accuracy"] for a in designs]
         return sum(read) / SAMPLED
+
+    def take_threads(self, most: int) -> None:
+        """Uses as many threads, up to `most`, as make a step of some path clearly quicker.
+
+        Small layers are slower with many, which wait for each other: on a machine that does other
+        work as well, thirty times when measured.
+        """
+        if self.device.type != "cpu":
+            return
+        images = self.data.normalized(self.data.train.images[: self.batch_size])
+        design = self.supernet.space.sample(np.random.default_rng(0))
+        seconds: dict[int, float] = {}
+        for threads in (2**k for k in range(most.bit_length()) if 2**k <= most):
+            torch.set_num_threads(threads)
+            for _ in range(3):  # the last is the one that counts
+                begun = time.perf_counter()
+                self.supernet(images, design).sum().backward()
+                seconds[threads] = time.perf_counter() - begun
+        torch.set_num_threads(min(seconds, key=lambda n: seconds[n] * n**0.2))
+        self.optimizer.zero_grad(set_to_none=True)
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """This epoch's training images `[N, C, H, W]`, normalized and augmented, and labels `[N]`.
