@@ -120,15 +120,15 @@ def cluster():
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["random", "evolution:population=8,tournament=3"])
 def test_on_a_cluster_too(cluster, tmp_path, monkeypatch, strategy):
-    from raynas import running
+    from raynas import stages
 
-    sessions, begin = [], running._session
+    sessions = []
 
-    def watched(*args):
-        sessions.append(Watched(begin(*args)))
+    def watched(*args, **options):
+        sessions.append(Watched(Session(*args, **options)))
         return sessions[-1]
 
-    monkeypatch.setattr(running, "_session", watched)
+    monkeypatch.setattr(stages, "Session", watched)
     options = {"space": MERGED, "strategy": strategy, "evaluator": JUDGE, "trials": TRIALS}
     found = [
         raynas.search({"objectives": ["accuracy"]}, **options, driver=driver, run=tmp_path / driver)
