@@ -291,7 +291,7 @@ def _check_screening(
     warm_start: object,
 ) -> None:
     """Raises UserError if scores cannot do what is asked."""
-    given = {"an own evaluator": evaluator, "warm_start": warm_start}
+    given = {"own evaluator": evaluator, "warm_start": warm_start}
     given |= {"search_training": search_training}
     if asked := [name for name, value in given.items() if value]:
         raise UserError(

@@ -126,7 +126,8 @@ class SupernetEvaluator:
         sink = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), sink, compression="zstd")
         files.cache(CHOICES, sink.getvalue().to_pybytes())
-        designs = self.method.designs(trainer, self.drawn)
+        last = trainer.epoch >= trainer.epochs or self.seconds is not None
+        designs = self.method.designs(trainer, self.drawn) if last else []
         log = {
             "notes": trainer.notes,
             "scores": self.method.scores,
@@ -154,12 +155,10 @@ class SharedEvaluator:
         full: space and data.
         weights: the shared ones by key, float arrays; in a process of a cluster they lie in the
             memory that it shares with others.
-        batches: of 250 training images, by which the statistics of batch norms are measured.
     """
 
     full: TrainingEvaluator
     weights: Mapping[str, Any]
-    batches: int = 4
     _supernets: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     metrics = frozenset({"shared_accuracy", "shared_loss", "params", "flops"})
@@ -182,7 +181,7 @@ class SharedEvaluator:
         if str(device) not in self._supernets:
             self._supernets[str(device)] = self.full.shared(self.weights, device)
         supernet = self._supernets[str(device)]
-        reading = score(supernet, architecture, data, batches=self.batches)
+        reading = score(supernet, architecture, data)
         yield {f"shared_{name}": value for name, value in reading.items()}
 
     def __getstate__(self) -> dict[str, Any]:

@@ -60,9 +60,9 @@ class Recipe:
     def for_weights(self, epochs: int, optimizer: Literal["adamw", "sgd"] = "sgd") -> Recipe:
         """The recipe of weights that designs share, where trainings alone have this one.
 
-        SGD as in the papers (Guo et al. 2020, Pham et al. 2018, Liu et al. 2019): each step trains
-        a few paths of many, and weights that AdamW had moved along stale averages in between
-        ranked designs far worse when measured (docs/benchmarks.md). No label smoothing.
+        SGD as in the papers (Guo et al. 2020, Pham et al. 2018, Liu et al. 2019): weights that
+        followed AdamW ranked designs far worse when measured (docs/benchmarks.md). No label
+        smoothing.
         """
         rate = 0.05 if optimizer == "sgd" else None
         return replace(

@@ -131,7 +131,7 @@ def test_more_trials_score_more_designs(tmp_path):
     assert list(first.trials["purpose"]) == ["supernet", "search", "search", "confirm"]
     more = raynas.resume(tmp_path / "run", trials=5)
     assert (more.trials["purpose"] == "search").sum() == 5
-    assert 4 <= (more.trials["purpose"].isin(["search", "confirm"])).sum() - 1 <= 6
+    assert (more.trials["purpose"] == "confirm").sum() in (1, 2)  # the best may be another now
 
 
 @pytest.mark.parametrize("rule", ["fair", "uniform"])
@@ -166,7 +166,7 @@ def test_trainings_may_inherit_the_shared_weights(result, tmp_path):
         ({"strategy": "enas:step=3"}, "setting of the strategy enas"),
         ({"warm_start": "somewhere"}, "expected no warm_start"),
         ({"search_training": True}, "expected no search_training"),
-        ({"evaluator": lambda _: {}}, "expected no an own evaluator|expected no own"),
+        ({"evaluator": lambda _: {}}, "expected no own evaluator"),
     ],
 )
 def test_what_does_not_go_together_is_said_before_anything_is_written(tmp_path, changes, said):

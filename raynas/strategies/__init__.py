@@ -99,7 +99,7 @@ STRATEGIES: dict[str, Row] = {
     ),
     "gdas": Row(
         "differentiable:Gdas",
-        "cell spaces: as darts, at the cost of one path per step",
+        "cell spaces: as darts, at the cost of two paths per step",
         "a space with mixtures (nasbench201, darts)",
         "Dong & Yang 2019, arXiv:1910.04465",
         one_shot=True,
@@ -125,7 +125,7 @@ STRATEGIES: dict[str, Row] = {
     ),
     "pc_darts": Row(
         "differentiable:PCDarts",
-        "cell spaces: as darts, on a part of the channels, so faster and less drawn to skips",
+        "cell spaces: as darts, on a part of the channels, in less time and memory",
         "a space with mixtures (nasbench201, darts)",
         "Xu et al. 2020, arXiv:1907.05737",
         one_shot=True,

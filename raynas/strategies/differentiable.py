@@ -45,6 +45,13 @@ class Differentiable(ABC):
     @abstractmethod
     def epoch(self, trainer: Trainer) -> dict[str, float]: ...
 
+    def _begin(self, trainer: Trainer, rate: float, decay: float, stop: bool) -> None:
+        """Starts with all options of an edge alike."""
+        edges = trainer.supernet.mixture().edges
+        choices = Choices(edges, trainer.device, rate, decay=decay)
+        self._search = Relaxation(trainer.supernet, choices, stop=stop)
+        self._search.begin(trainer)
+
     @property
     def scores(self) -> bool:
         return self._search.part == 1
@@ -87,11 +94,7 @@ class Darts(Differentiable):
             raise UserError(f"darts: expected order=1 or order=2; got {self.order}.")
 
     def start(self, trainer: Trainer) -> None:
-        choices = Choices(
-            trainer.supernet.mixture().edges, trainer.device, self.learning_rate, decay=self.decay
-        )
-        self._search = Relaxation(trainer.supernet, choices, stop=self.stop)
-        self._search.begin(trainer)
+        self._begin(trainer, self.learning_rate, self.decay, self.stop)
 
     def epoch(self, trainer: Trainer) -> dict[str, float]:
         search, held, losses = self._search, trainer.held_out(), []
@@ -150,11 +153,7 @@ class Gdas(Differentiable):
             )
 
     def start(self, trainer: Trainer) -> None:
-        choices = Choices(
-            trainer.supernet.mixture().edges, trainer.device, self.learning_rate, decay=self.decay
-        )
-        self._search = Relaxation(trainer.supernet, choices, stop=self.stop)
-        self._search.begin(trainer)
+        self._begin(trainer, self.learning_rate, self.decay, self.stop)
 
     def epoch(self, trainer: Trainer) -> dict[str, float]:
         search, held, losses = self._search, trainer.held_out(), []
