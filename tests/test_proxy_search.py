@@ -155,7 +155,7 @@ def test_weights_are_of_the_trial_and_the_batch_is_of_the_run(result, tmp_path, 
         ({"strategy": "evolution:size=3"}, "setting of the strategy evolution"),
         ({"warm_start": "somewhere"}, "no warm_start, which the proxy synflow cannot"),
         ({"search_training": True}, "expected no search_training"),
-        ({"evaluator": lambda _: {}}, "expected no an own evaluator"),
+        ({"evaluator": lambda _: {}}, "expected no own evaluator"),
         ({"problem": {"objectives": ["train_loss:min"]}}, "that the proxy synflow can tell"),
     ],
 )
