@@ -74,7 +74,7 @@ def test_features_are_equal_for_designs_that_compute_the_same():
         assert np.array_equal(*features([design, space.simplify(design)]))
 
 
-@pytest.mark.parametrize("space", [CELL, TREE, layered.SPACE, nasbench201.SPACE], ids=str)
+@pytest.mark.parametrize("space", [CELL, TREE, layered.SPACE, nasbench201.SPACE], ids=lambda space: space.name)
 def test_blocks_are_of_one_size(space):
     features = Features(space)
     rng = np.random.default_rng(2)
