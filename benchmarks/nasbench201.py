@@ -52,7 +52,7 @@ from raynas.architecture import Architecture
 from raynas.objective import Array, Metrics, Objective, hypervolume, losses
 from raynas.session import Context, NoFeasibleDesign, Session, carry_out
 from raynas.space import Space
-from raynas.strategies import PROPOSING, SpaceExhausted, Strategy, make
+from raynas.strategies import ANYWHERE, SpaceExhausted, Strategy, make
 from raynas.trial import Job, Trial
 from search_spaces.nasbench201 import SPACE, from_arch_str
 
@@ -312,7 +312,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("question", choices=QUESTIONS)
     parser.add_argument("--table", type=Path, required=True, help="the benchmark as Parquet")
-    parser.add_argument("--strategies", nargs="*", default=PROPOSING, metavar="NAME")
+    parser.add_argument("--strategies", nargs="*", default=ANYWHERE, metavar="NAME")
     parser.add_argument("--peers", action="store_true", help="other tools' searches as well")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--driver", choices=DRIVERS, default="local")

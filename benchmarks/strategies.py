@@ -33,7 +33,7 @@ from machine import header
 from raynas.architecture import Architecture
 from raynas.objective import Objective
 from raynas.space import Space
-from raynas.strategies import PROPOSING, make
+from raynas.strategies import ANYWHERE, make
 from raynas.trial import Reason, Trial
 from search_spaces import layered, nasbench201
 
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument(
         "--trials", type=int, nargs="+", default=[100, 1000, 10_000], help="at how many trials"
     )
-    parser.add_argument("--strategies", nargs="+", default=PROPOSING, metavar="NAME")
+    parser.add_argument("--strategies", nargs="+", default=ANYWHERE, metavar="NAME")
     parser.add_argument("--spaces", nargs="+", default=list(SPACES), choices=SPACES)
     parser.add_argument("--objectives", type=int, nargs="+", default=[2, 1], choices=(1, 2))
     arguments = parser.parse_args()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from raynas.architecture import Architecture, Decision
     from raynas.choices import choice, searchable
     from raynas.errors import UserError
+    from raynas.feasibility import preview
     from raynas.objective import Constraint, Objective
     from raynas.problem import Problem
     from raynas.resizing import elastic
@@ -33,6 +34,7 @@ _HOME = {
     "choice": "raynas.choices",
     "elastic": "raynas.resizing",
     "load": "raynas.result",
+    "preview": "raynas.feasibility",
     "resume": "raynas.api",
     "search": "raynas.api",
     "searchable": "raynas.choices",
@@ -49,6 +51,7 @@ __all__ = [
     "choice",
     "elastic",
     "load",
+    "preview",
     "resume",
     "search",
     "searchable",

@@ -14,23 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from raynas import targets
 from raynas.architecture import Architecture
 from raynas.choices import as_space, located
+from raynas.compressing import with_compression
 from raynas.errors import UserError, unknown
 from raynas.evaluation import FunctionEvaluator, TableEvaluator, TrainingEvaluator
 from raynas.named import settings_in
+from raynas.objective import COSTS
 from raynas.phases import resolved
 from raynas.problem import Problem
 from raynas.recipe import Recipe, with_training
 from raynas.result import LEVELS, SearchResult, busy_seconds, load
 from raynas.run import RunInfo, exists
 from raynas.running import carry_on
-from raynas.screening import Proxy, Screening, screening
+from raynas.screening import Proxy, Screen, Screening, screening
 from raynas.session import Evaluator
 from raynas.space import Space
 from raynas.stages import start
-from raynas.strategies import STRATEGIES, make
-from raynas.tables import COUNTS
+from raynas.strategies import STRATEGIES, asked_proxies, make
 from raynas.warm_start import gather
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ def search(
     strategy: str = "auto",
     scheduler: str = "asha",
     evaluation: str = "auto",
+    screen: str = "",
     evaluator: Evaluator | Function | None = None,
     trials: int = 1000,
     time_budget_hours: float | None = None,
@@ -58,11 +61,13 @@ def search(
     optimizer: str = "adamw",
     learning_rate: float | None = None,
     search_training: bool = False,
+    search_compression: bool = False,
     start_from: Sequence[str | Architecture] = (),
     warm_start: Sequence[str | Path] | str | Path = (),
     explanation_level: str = "standard",
     seed: int = 0,
     run: str | Path | None = None,
+    latency_table: str | Path | None = None,
     data_root: str | Path | None = None,
     download: bool = False,
     image_size: int | None = None,
@@ -89,12 +94,16 @@ def search(
             (`proxy:name=synflow`) and does likewise; settings follow a colon, see
             `raynas.screening`. `table:path=FILE.parquet` looks designs up. `auto` is `shared` for
             strategies that need it (darts, enas, ...), else `train`.
+        screen: `az:10` trains the best of every ten proposals by a score that needs no training
+            (see `raynas.proxies`); '' trains each.
         evaluator: instead of these: a function `architecture -> metrics`, or an Evaluator.
         trials: how many designs to evaluate at most.
         time_budget_hours: after this long no design is begun and running ones are stopped and
             kept with what they have; None means no limit of time.
         epochs, batch_size, optimizer, learning_rate: see `raynas.training.Recipe`.
         search_training: whether optimizer, learning rate and weight decay are searched as well.
+        search_compression: whether bits and pruning of the weights are searched as well, for each
+            third of the layers: `model_size_kb` is what they change, see `raynas.compression`.
         start_from: designs to try first: names from `raynas spaces NAME --known`, or texts.
         warm_start: folders of runs of the same space, on other data: their best designs are tried
             first, and strategies that can learn from their trials do.
@@ -102,6 +111,9 @@ def search(
         seed: of the search, the data splits and every training. One process (`driver="local"`)
             repeats a search exactly; on a cluster results race, and later proposals with them.
         run: folder to make; None makes one under `runs/`.
+        latency_table: a file that tells how long designs take on the target device (`raynas
+            latency measure`). Without one, a search for `latency_ms` on cpu or cuda first
+            measures its own, and keeps it as `latency.parquet` in its folder.
         data_root, download, image_size, subset: see `raynas.data.load`.
         cpus_per_trial, gpus_per_trial: what one trial gets; None takes a GPU where there is one.
         trial_timeout: seconds after which a trial is given up.
@@ -121,12 +133,20 @@ def search(
     _check(scheduler, ("asha", "bohb", "median", "none"), "scheduler")
     _check(explanation_level, LEVELS, "explanation level")
     _check(driver, ("tune", "local"), "driver")
+    builds = evaluator is None and evaluation.partition(":")[0] != "table"
+    if latency_table and not builds:
+        raise UserError(
+            "expected no latency table where an own evaluator or table tells what designs cost. "
+            "Leave it away."
+        )
     settings: dict[str, Any] = {
         "space": located(space) if isinstance(space, str) else None,
         "search_training": search_training,
+        "search_compression": search_compression,
         "start_from": [str(design) for design in start_from],
         "strategy": strategy,
         "evaluation": evaluation if evaluator is None else "own",
+        "screen": screen,
         "scheduler": scheduler,
         "trials": trials,
         "seconds": None if time_budget_hours is None else time_budget_hours * 3600,
@@ -147,17 +167,27 @@ def search(
         "gpus_per_trial": gpus_per_trial,
         "trial_timeout": trial_timeout,
         "driver": driver,
+        "latency": targets.settings_of(problem, latency_table) if builds else None,
     }
     judge = _evaluator(evaluator, problem, space, settings, download)
     found = judge.space if isinstance(judge, TrainingEvaluator) else as_space(space)
     _check_metrics(problem, judge)
     how = screening(evaluation)
+    if search_compression and (how is not None or not isinstance(judge, TrainingEvaluator)):
+        raise UserError(
+            f"evaluation {settings['evaluation']}: expected no search_compression, because only "
+            "networks that are trained alone are rounded and pruned. Leave it away, or take "
+            "evaluation train."
+        )
     if how is not None:
         _check_screening(how, evaluation, problem, evaluator, search_training, warm_start)
+    if screen:
+        _check_screen(Screen.of(screen), how, judge)
     if how is not None and STRATEGIES[strategy.partition(":")[0]].one_shot:
         _check_one_shot(how, strategy)
     else:
         make(strategy, found, problem.objectives)  # before anything is written
+        _check_asked(asked_proxies(strategy), judge)
     for text in settings["start_from"]:
         start(found, text)
     runs = [warm_start] if isinstance(warm_start, str | Path) else warm_start
@@ -277,9 +307,13 @@ def _evaluator(
             f"the space {found.name!r} says nothing of networks: pass evaluator=, a function that "
             "takes an architecture and returns its metrics, or give the space a build=."
         )
+    if settings.get("search_compression"):
+        found = with_compression(found)
     if settings["search_training"]:
         found = with_training(found)
-    return TrainingEvaluator(found, data, Recipe(**settings["recipe"]))
+    return TrainingEvaluator(
+        found, data, Recipe(**settings["recipe"]), told=targets.beforehand(problem)
+    )
 
 
 def _check_screening(
@@ -298,22 +332,52 @@ def _check_screening(
             f"evaluation {evaluation}: expected no {asked[0]}, which {how.by} cannot make use of. "
             "Leave it away, or take evaluation train."
         )
-    known = ("accuracy", "loss", *COUNTS)
+    known = ("accuracy", "loss", *COSTS)
     if other := [o.name for o in problem.objectives if o.name not in known]:
         raise UserError(
             f"evaluation {evaluation}: expected objectives that {how.by} can tell "
             f"({', '.join(known)}); got {other[0]}."
         )
     if isinstance(how, Proxy):
-        from raynas.proxies import PROXIES
-
-        _check(how.name, PROXIES, "proxy")
+        _check_proxy(how.name)
+        if how.name in (o.name for o in problem.objectives):
+            raise UserError(
+                f"evaluation {evaluation}: expected a proxy that is no objective itself; got "
+                f"{how.name}. Take another proxy, or leave the objective {how.name} away."
+            )
     elif how.weights and not Path(how.weights).is_file():
         raise UserError(f"weights={how.weights}: expected a file; there is none.")
     elif not how.weights:
         from raynas.supernet.paths import Paths
 
         Paths(how.rule)
+
+
+def _check_proxy(name: str) -> None:
+    from raynas.proxies import PROXIES
+
+    _check(name, PROXIES, "proxy")
+
+
+def _check_screen(screen: Screen, how: Screening | None, judge: Evaluator) -> None:
+    """Raises UserError if there is no such proxy, or nothing that it could spare training."""
+    _check_proxy(screen.name)
+    if how is not None or not isinstance(judge, TrainingEvaluator):
+        raise UserError(
+            "screen: expected designs that are trained one by one. Leave --screen away, or take "
+            "--evaluation train."
+        )
+
+
+def _check_asked(proxies: Sequence[str], judge: Evaluator) -> None:
+    """Raises UserError if there is no such proxy, or no network that it could score."""
+    for name in proxies:
+        _check_proxy(name)
+    if proxies and not isinstance(judge, TrainingEvaluator):
+        raise UserError(
+            "proxies: expected designs that are built and trained, to be scored before that. "
+            "Leave proxies= away, or take --evaluation train."
+        )
 
 
 def _check_one_shot(how: Screening, strategy: str) -> None:

@@ -87,7 +87,7 @@ def pooled(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     windows = [math.ceil(side / MOST_KEYS) for side in grid]
     if windows == [1, 1]:
         return tokens
-    image = tokens.transpose(1, 2).reshape(len(tokens), -1, *grid)
+    image = tokens.transpose(1, 2).reshape(tokens.shape[0], -1, *grid)
     small = functional.avg_pool2d(image, windows, ceil_mode=True)
     return small.flatten(2).transpose(1, 2)
 

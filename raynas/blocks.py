@@ -64,14 +64,27 @@ class Convolution(nn.Conv2d):
 
 
 def quantized(weight: Tensor, bits: int) -> Tensor:
-    """Weights `[C_out, ...]` rounded per output channel to 2^bits - 1 values around zero."""
+    """Weights `[C_out, ...]` rounded per output channel to 2^bits - 1 values around zero.
+
+    Rounding what is rounded already changes nothing, to the bit.
+    """
     if bits == 32:
         return weight
     top, fixed = 2 ** (bits - 1) - 1, weight.detach()
-    step = fixed.abs().amax(dim=tuple(range(1, weight.dim())), keepdim=True) / top
-    step = step.clamp_min(torch.finfo(weight.dtype).tiny)  # a channel of zeros stays zero
-    on_grid: Tensor = torch.round(fixed / step) * step
+    step = step_of(fixed, bits)
+    on_grid: Tensor = torch.round(fixed / step).clamp(-top, top) * step
     return on_grid + (weight - fixed)  # which adds zero, and the gradient
+
+
+def step_of(weight: Tensor, bits: int) -> Tensor:
+    """The distance of neighbouring values on each channel's grid, `[C_out, 1, ...]`.
+
+    A multiple of few bits (bfloat16), so that a whole number times the step is exact.
+    """
+    largest = weight.abs().amax(dim=tuple(range(1, weight.dim())), keepdim=True)
+    step: Tensor = (largest / (2 ** (bits - 1) - 1)).to(torch.bfloat16).to(weight.dtype)
+    step = step.clamp_min(torch.finfo(weight.dtype).tiny)  # a channel of zeros stays zero
+    return step
 
 
 def normalized(

@@ -74,10 +74,10 @@ def choice(name: str, options: Sequence[Any] | Mapping[str, Any], meaning: str =
     Raises:
         InvalidSpace: the options have no names, or were others before under this name.
     """
-    if name.startswith("train."):
+    if name.startswith(("train.", "compress.")):
         raise InvalidSpace(
-            f"choice({name!r}): names under 'train' are for how a network is trained "
-            "(--search-training). Choose another."
+            f"choice({name!r}): names under 'train' and 'compress' are for how a network is "
+            "trained and stored (--search-training, --search-compression). Choose another."
         )
     labels, values = _labelled(name, options)
     numbers = all(isinstance(o, int | float) and not isinstance(o, bool) for o in labels)

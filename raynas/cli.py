@@ -103,10 +103,25 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="FILE",
                 help=".svg or .png; default: design.svg",
             )
+    _add_preview(add("preview", "what share of a space keeps limits, before any search"))
     diff = add("diff", "two designs side by side")
     diff.add_argument("run_folder", metavar="RUN")
     diff.add_argument("first", type=int, metavar="TRIAL")
     diff.add_argument("second", type=int, metavar="TRIAL")
+    _add_latency(add("latency", "how long designs take here: measure a table, or check one"))
+    export = add("export", "write a trained network for use without RayNAS")
+    export.add_argument("run_folder", metavar="RUN")
+    export.add_argument("--trial", type=int, help="of the front; default: the best")
+    export.add_argument(
+        "--format",
+        choices=("python", "onnx", "torch-export", "safetensors"),
+        default="python",
+        help="python: one file of plain PyTorch code, its weights beside it; default: python",
+    )
+    export.add_argument("--out", metavar="PATH", help="default: under exports in the run's folder")
+    export.add_argument(
+        "--space", metavar="FILE.py:NAME", help="of a run in a space of your own: where it is"
+    )
     spaces = add("spaces", "the search spaces there are, or what one of them asks")
     spaces.add_argument(
         "space", metavar="SPACE", nargs="?", help="one of them, or my_space.py:NAME"
@@ -114,6 +129,23 @@ def _parser() -> argparse.ArgumentParser:
     spaces.add_argument("--known", action="store_true", help="its published designs, with sizes")
     add("strategies", "the search strategies there are")
     return parser
+
+
+def _add_preview(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--space", default="layered", metavar="NAME|FILE.py:NAME")
+    _add_limits(command.add_argument_group("limits"))
+    data = command.add_argument_group("data")
+    data.add_argument("--input", type=_shape, metavar="CxHxW", help="of an image, such as 3x32x32")
+    data.add_argument("--classes", type=_positive, metavar="N")
+    data.add_argument(
+        "--dataset",
+        default="digits",
+        metavar="NAME|PATH",
+        help="where input and classes are not given; default: scikit-learn's digits",
+    )
+    data.add_argument("--data-root", metavar="DIR", help="where named sets lie")
+    command.add_argument("--samples", type=_positive, default=1000, help="default: 1000")
+    command.add_argument("--seed", type=int, default=0, help="of the samples")
 
 
 def _add_search(command: argparse.ArgumentParser) -> None:
@@ -135,23 +167,10 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         "--objective",
         action="append",
         metavar="METRIC:max|min",
-        help="repeat for several; metrics: accuracy, loss, params, flops "
-        "(default: accuracy:max and params:min)",
+        help="repeat for several; metrics: accuracy, loss, params, flops, model_size_kb, "
+        "peak_memory_mb, latency_ms (default: accuracy:max and params:min)",
     )
-    goal.add_argument("--max-params", type=_positive, metavar="N", help="refuse larger designs")
-    goal.add_argument(
-        "--max-flops",
-        type=_positive,
-        metavar="N",
-        help="refuse costlier designs (2 per multiply-add)",
-    )
-    goal.add_argument(
-        "--constraint",
-        action="append",
-        default=[],
-        metavar="max_METRIC=N",
-        help="any other bound, such as min_accuracy=0.9; repeat for several",
-    )
+    _add_limits(goal)
 
     how = command.add_argument_group("how to search")
     how.add_argument(
@@ -183,6 +202,12 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         help="search optimizer, learning rate and weight decay together with the design",
     )
     how.add_argument(
+        "--search-compression",
+        action="store_true",
+        help="search bits and pruning of the weights together with the design, to make it small "
+        "(model_size_kb:min)",
+    )
+    how.add_argument(
         "--strategy",
         default="auto",
         metavar="NAME",
@@ -196,8 +221,15 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         help="train: each design; shared: by weights that all designs share, trained once, then "
         "the best few alone (shared:rule=fair,epochs=60,finalists=5,probes=5,inherit=true); "
         "proxy: by a score that needs no training, then the best few alone "
-        "(proxy:name=synflow,finalists=5,probes=5); "
+        "(proxy:name=az,finalists=5,probes=5); "
         "table:path=FILE.parquet: what others have measured; default: auto, as the strategy needs",
+    )
+    how.add_argument(
+        "--screen",
+        default="",
+        metavar="PROXY:N",
+        help="train the best of every N proposals by a score that needs no training (az:10); "
+        "with --evaluation train",
     )
     how.add_argument(
         "--scheduler",
@@ -227,6 +259,66 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     out = command.add_argument_group("what comes out")
     out.add_argument("--run", metavar="DIR", help="the run's folder; default: one under runs/")
     out.add_argument("--explanation", choices=("brief", "standard", "detailed"), default="standard")
+
+
+def _add_limits(group: argparse._ArgumentGroup) -> None:
+    """What designs may cost, and where; designs beyond a limit are refused before training."""
+    for name, kind, metavar, text in (
+        ("params", _positive, "N", "refuse larger designs"),
+        ("flops", _positive, "N", "refuse costlier designs (2 per multiply-add)"),
+        ("model-size-kb", _amount, "KB", "refuse those whose weights take more to store"),
+        ("peak-memory-mb", _amount, "MB", "refuse those that need more to classify one image"),
+        ("latency-ms", _amount, "MS", "refuse those that take longer to classify one image"),
+    ):
+        group.add_argument(f"--max-{name}", type=kind, metavar=metavar, help=text)
+    group.add_argument(
+        "--constraint",
+        action="append",
+        default=[],
+        metavar="max_METRIC=N",
+        help="any other bound, such as min_accuracy=0.9; repeat for several",
+    )
+    group.add_argument(
+        "--target-device",
+        choices=("cpu", "cuda", "mobile"),
+        help="where the model will run, for latency_ms: mobile is estimated from operation "
+        "counts, the others are measured; default: cpu, or the device of the table",
+    )
+    group.add_argument(
+        "--latency-table",
+        metavar="FILE",
+        help="how long operations take there (`raynas latency measure`); default: measured first",
+    )
+
+
+def _add_latency(command: argparse.ArgumentParser) -> None:
+    what = command.add_subparsers(title="what to do", dest="what", metavar="WHAT", required=True)
+    text = "time the operations that a space's designs can need; goes on where it was interrupted"
+    measure = what.add_parser("measure", help=text, description=text[0].upper() + text[1:] + ".")
+    measure.add_argument("--space", required=True, metavar="NAME|FILE.py:NAME")
+    measure.add_argument("--out", required=True, metavar="FILE.parquet")
+    measure.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    measure.add_argument(
+        "--input", type=_shape, default=(3, 32, 32), metavar="CxHxW", help="default: 3x32x32"
+    )
+    measure.add_argument("--classes", type=_positive, default=10, metavar="N", help="default: 10")
+    measure.add_argument(
+        "--threads", type=_positive, default=1, metavar="N", help="on the processor; default: 1"
+    )
+    measure.add_argument(
+        "--samples",
+        type=_positive,
+        default=1000,
+        metavar="N",
+        help="random designs to look for operations in, at most; default: 1000",
+    )
+    text = "compare a table's estimates with random designs, measured whole"
+    check = what.add_parser("check", help=text, description=text[0].upper() + text[1:] + ".")
+    check.add_argument("table", metavar="FILE.parquet")
+    check.add_argument("--space", required=True, metavar="NAME|FILE.py:NAME")
+    check.add_argument("--designs", type=_positive, default=50, metavar="N", help="default: 50")
+    for command in (measure, check):
+        command.add_argument("--seed", type=int, default=0, help="of the random designs")
 
 
 def _add_budget(command: argparse.ArgumentParser, resumed: bool) -> None:
@@ -264,6 +356,16 @@ def _positive(text: str) -> int:
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"expected a whole number above 0; got {text!r}")
     return int(text)
+
+
+def _amount(text: str) -> float:
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = 0.0
+    if not 0 < amount < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0; got {text!r}")
+    return amount
 
 
 def _rate(text: str) -> float:

@@ -11,16 +11,20 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from raynas import api
+from raynas import api, measured
 from raynas.architecture import Architecture, option_text
 from raynas.archive import being_written
 from raynas.catalogue import spaces, strategies, wide_console
 from raynas.choices import as_space
 from raynas.errors import UserError
+from raynas.explanation.predictions import judged, of_frame
 from raynas.explanation.sentences import chosen, plural, sentence, summary, value
+from raynas.latency_commands import latency
+from raynas.objective import COSTS
 from raynas.progress import Display, duration
 from raynas.report import write_report
-from raynas.report.sections import counted
+from raynas.report.sections import SCORED, counted
+from raynas.report.shared import pace
 from raynas.report.words import named
 from raynas.result import LEVELS, SearchResult, busy_seconds, load
 from raynas.space import Space
@@ -30,9 +34,7 @@ DEFAULT_BUDGET = 90.0  # seconds of a search when neither trials nor a time are 
 
 def search(a: argparse.Namespace) -> int:
     console = Console(markup=False)
-    constraints = dict(_constraint(text) for text in a.constraint)
-    constraints |= {f"max_{n}": v for n in ("params", "flops") if (v := vars(a)[f"max_{n}"])}
-    problem: dict[str, Any] = {"dataset": a.dataset, "constraints": constraints}
+    problem: dict[str, Any] = {"dataset": a.dataset, **_limits(a)}
     if a.objective:
         problem["objectives"] = a.objective
     seconds = a.time_budget
@@ -43,6 +45,7 @@ def search(a: argparse.Namespace) -> int:
         space=a.space,
         strategy=a.strategy,
         evaluation=a.evaluation,
+        screen=a.screen,
         scheduler=a.scheduler,
         trials=a.trials or 100_000,
         time_budget_hours=None if seconds is None else seconds / 3600,
@@ -51,11 +54,13 @@ def search(a: argparse.Namespace) -> int:
         optimizer=a.optimizer,
         learning_rate=a.learning_rate,
         search_training=a.search_training,
+        search_compression=a.search_compression,
         start_from=a.start_from,
         warm_start=a.warm_start,
         explanation_level=a.explanation,
         seed=a.seed,
         run=a.run,
+        latency_table=a.latency_table,
         data_root=a.data_root,
         download=a.download,
         image_size=a.image_size,
@@ -89,7 +94,8 @@ def _close(console: Console, result: SearchResult) -> int:
     front = result.front()
     console.print(_counts(result), highlight=False)
     if len(front):
-        console.print(_front_table(result, front))
+        wide_console().print(_front_table(result, front))
+        _say_measured(console, result)
         for text in result.sentences():
             console.print(f"• {text}", highlight=False, soft_wrap=not console.is_terminal)
     else:
@@ -121,6 +127,8 @@ def status(a: argparse.Namespace) -> int:
         readings = [f"{o.name} {value(best[f'm.{o.name}'], o.name)}" for o in objectives]
         console.print(f"best so far: trial {best['number']} with {', '.join(readings)}")
         console.print(f"front: {len(front)} designs")
+    if text := of_frame(judged(result.trials, result.proposals, result.info)):
+        console.print(text, highlight=False)
     if text := _failures(result):
         console.print(text, highlight=False)
     return 0
@@ -133,10 +141,40 @@ def front(a: argparse.Namespace) -> int:
     if not len(front):
         raise UserError(f"{a.run_folder}: {result.why_no_front()}")
     console = Console(markup=False)
-    console.print(_front_table(result, front))
+    wide_console().print(_front_table(result, front))
+    _say_measured(console, result)
     for _, row in front.iterrows():
         print(f"{row['number']}: {row['architecture']}")
     return 0
+
+
+def preview(a: argparse.Namespace) -> int:
+    from raynas.feasibility import preview
+
+    console = Console(markup=False)
+    problem = {**_limits(a), "input_shape": a.input, "num_classes": a.classes}
+    with Display(console).counting(f"{a.samples} random designs of {a.space}") as progress:
+        found = preview(
+            {**problem, "dataset": a.dataset},
+            space=a.space,
+            latency_table=a.latency_table,
+            samples=a.samples,
+            seed=a.seed,
+            data_root=a.data_root,
+            progress=progress,
+        )
+    table = Table("", box=None, padding=(0, 2))
+    for title in ("smallest", "median", "largest", "limit", "keep it"):
+        table.add_column(title, justify="right")
+    for name, row in found.costs.iterrows():
+        limit = "" if pd.isna(row["limit"]) else value(row["limit"], str(name))
+        kept = "" if pd.isna(row["limit"]) else f"{100 * row['kept']:.1f} %"
+        costs = [value(row[key], str(name)) for key in ("smallest", "median", "largest")]
+        table.add_row(str(name).replace("_", " "), *costs, limit, kept)
+    console.print(table)
+    for text in found.sentences():
+        console.print(text, highlight=False, soft_wrap=not console.is_terminal)
+    return 0 if found.feasible or found.found else 1
 
 
 def explain(a: argparse.Namespace) -> int:
@@ -254,9 +292,20 @@ def diff(a: argparse.Namespace) -> int:
     return 0
 
 
+def export(a: argparse.Namespace) -> int:
+    from raynas.export import exported
+
+    done = exported(load(a.run_folder, a.space), a.trial, a.format, a.out)
+    for file in done.files:
+        print(file)
+    for check in done.checks:
+        print(f"{check[0].upper()}{check[1:]}.")
+    return 0
+
+
 def _front_table(result: SearchResult, front: pd.DataFrame) -> Any:
     names = [o.name for o in result.info.objectives]
-    names += [n for n in (f"test_{names[0]}", "params", "flops") if f"m.{n}" in front]
+    names += [n for n in (f"test_{names[0]}", *COSTS) if f"m.{n}" in front]
     names = list(dict.fromkeys(names))
     table = Table("trial", title="Pareto front", title_justify="left", box=None, padding=(0, 2))
     for name in names:
@@ -271,6 +320,25 @@ def _front_table(result: SearchResult, front: pd.DataFrame) -> Any:
     return table
 
 
+def _say_measured(console: Console, result: SearchResult) -> None:
+    """Prints the costs of the front's designs, the estimates beside the measurements."""
+    found = result.measured
+    if found["measured"].notna().any():
+        table = Table("trial", title="Measured end to end", title_justify="left", box=None)
+        names = list(dict.fromkeys(found["metric"]))
+        for name in names:
+            table.add_column(name.replace("_", " "), justify="right")
+            table.add_column("measured", justify="right")
+        for number, rows in found.groupby("number", sort=False):
+            both = rows.set_index("metric")[["estimate", "measured"]].loc[names].to_numpy()
+            cells = zip(names, both, strict=True)
+            said = [("–" if pd.isna(v) else value(v, n)) for n, pair in cells for v in pair]
+            table.add_row(str(number), *said)
+        console.print(table)
+    for text in measured.sentences(found, result.info):
+        console.print(f"• {text}", highlight=False, soft_wrap=not console.is_terminal)
+
+
 def _counts(result: SearchResult) -> str:
     """How the trials ended: `1 finished, 3 stopped early`."""
     words = {"stopped_early": "stopped early", "infeasible": "over a limit (not measured)"}
@@ -279,7 +347,8 @@ def _counts(result: SearchResult) -> str:
         counts = rows["status"].value_counts()
         told = [f"{n} {words.get(str(status), status)}" for status, n in counts.items() if n]
         lead = f"{name}: " if result.info.screening else ""
-        groups += [f"{lead}{', '.join(told)}"] if told else []
+        rate = pace(rows) if name == SCORED else []
+        groups += [f"{lead}{', '.join([*told, *rate])}"] if told else []
     return "; ".join(groups) or "no trials"
 
 
@@ -295,6 +364,13 @@ def _failures(result: SearchResult) -> str:
 def _print_notes(result: SearchResult) -> None:
     for note in result.notes:
         print(f"raynas: {note}", file=sys.stderr)
+
+
+def _limits(a: argparse.Namespace) -> dict[str, Any]:
+    """Constraints and target device, as a problem has them."""
+    constraints = dict(_constraint(text) for text in a.constraint)
+    constraints |= {f"max_{n}": v for n in COSTS if (v := vars(a)[f"max_{n}"])}
+    return {"constraints": constraints, "target_device": a.target_device}
 
 
 def _constraint(text: str) -> tuple[str, float]:
@@ -313,8 +389,11 @@ COMMANDS = {
     "explain": explain,
     "report": report,
     "diff": diff,
+    "export": export,
     "draw": draw,
     "layers": layers,
+    "latency": latency,
+    "preview": preview,
     "spaces": spaces,
     "strategies": strategies,
 }

@@ -1,33 +1,90 @@
-"""What a design costs before it is trained: parameters and FLOPs, without real memory."""
+"""What a design costs before it is trained: counts, sizes, memory and an estimate of its time."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.nn.utils import parametrize
 
 from raynas.architecture import Architecture
+from raynas.compression import deployed, stored_bytes
 from raynas.errors import UserError
+from raynas.memory import MB, Tally, passed
+from raynas.objective import COUNTS
 from raynas.space import Shape, Space
 
 PLAIN = (bool, int, float, str, tuple, list, frozenset, dict, type(None))
 OWN = frozenset(vars(nn.Module()))  # what every module has: its parts are looked at one by one
+KB = 1e3
+
+
+class Latencies(Protocol):
+    """What estimates how long a design takes: a `LatencyTable`, or `mobile()`."""
+
+    @property
+    def device(self) -> str:
+        """cpu, cuda or mobile."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """On the processor, for which it tells; 0 where there are none."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """What a report must say of the estimates; '' if nothing."""
+        ...
+
+    def estimate(self, build: Callable[[], nn.Module], input_shape: Shape) -> float:
+        """Milliseconds to classify one image."""
+        ...
 
 
 def costs_of(
-    space: Space, architecture: Architecture, input_shape: Shape, num_classes: int
+    space: Space,
+    architecture: Architecture,
+    input_shape: Shape,
+    num_classes: int,
+    names: Collection[str] = COUNTS,
+    table: Latencies | None = None,
 ) -> dict[str, float]:
-    """`params` and `flops` of a design: by the space's formula, or by counting its network."""
-    if space.costs is not None:
-        return space.costs(architecture, input_shape, num_classes)
-    assert space.build is not None, "only a space that builds networks has costs"
+    """Costs of a design, from its shapes alone: nothing is trained, no memory is used.
+
+    Args:
+        names: of `params` and `flops` (by the space's formula, or by counting its network),
+            `model_size_kb` (the file of the weights as they are stored, 10^3 bytes),
+            `peak_memory_mb` (`raynas.memory.peak_memory_mb`) and `latency_ms`.
+        table: estimates `latency_ms`.
+
+    Raises:
+        UserError: the network has other outputs, or the table misses an entry.
+    """
+    assert space.build is not None or space.costs is not None, "there is nothing to count"
     build = space.build
-    return count(lambda: build(architecture, input_shape, num_classes), input_shape, num_classes)
+    costs: dict[str, float] = {}
+    if space.costs is not None:
+        costs |= space.costs(architecture, input_shape, num_classes)
+    if (left := set(names) - set(costs)) and build is not None:
+        with torch.device("meta"):
+            model = build(architecture, input_shape, num_classes).eval()
+        costs["model_size_kb"] = stored_bytes(model) / KB
+        costs.setdefault("params", _params(model))
+        if left & {"flops", "peak_memory_mb"}:
+            plain = deployed(model) if "peak_memory_mb" in left else model
+            tally = _checked(passed(plain, input_shape), num_classes)
+            costs["peak_memory_mb"] = tally.peak_bytes / MB
+            costs.setdefault("flops", float(tally.flops))
+        if "latency_ms" in left:
+            assert table is not None, "only a table can tell how long a design takes"
+            with Tally():  # which remembers shapes
+                costs["latency_ms"] = table.estimate(lambda: deployed(model), input_shape)
+    return {name: costs[name] for name in names}
 
 
 def count(
@@ -50,17 +107,24 @@ def count(
     """
     with torch.device("meta"):
         model = build().eval()
-        images = torch.empty(1, *input_shape)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        logits = model(images)
-    if num_classes is not None and getattr(logits, "shape", None) != (1, num_classes):
-        given = list(getattr(logits, "shape", [])) or type(logits).__name__
+    tally = _checked(passed(model, input_shape), num_classes)
+    return {"params": _params(model), "flops": float(tally.flops)}
+
+
+def _params(model: nn.Module) -> float:
+    return float(sum(p.numel() for p in model.parameters() if p.requires_grad))
+
+
+def _checked(tally: Tally, num_classes: int | None) -> Tally:
+    """The tally of a network with as many outputs as there are classes."""
+    shape = getattr(tally.output, "shape", None)
+    if num_classes is not None and shape != (1, num_classes):
+        given = list(shape or []) or type(tally.output).__name__
         raise UserError(
             f"expected a network from images to logits [N, {num_classes}]; for one image it gives "
             f"{given}. Take the number of classes from num_classes."
         )
-    params = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return {"params": float(params), "flops": float(counter.get_total_flops())}
+    return tally
 
 
 def layers(
@@ -118,7 +182,7 @@ def _measured(
         model = space.build(architecture, input_shape, num_classes).eval()
         images = torch.empty(1, *input_shape)
     rows: list[dict[str, Any]] = []
-    with FlopCounterMode(display=False) as counter:
+    with Tally() as counter:
         for name, part in _parts(model):
             part.register_forward_pre_hook(_opener(rows, name, part, counter))
             part.register_forward_hook(_closer(rows, name, counter))
@@ -139,7 +203,7 @@ def _opener(
     rows: list[dict[str, Any]],
     name: str,
     part: nn.Module,
-    counter: FlopCounterMode,
+    counter: Tally,
 ) -> Callable[[nn.Module, Any], None]:
     def opened(_: nn.Module, inputs: Any) -> None:
         again = any(row["name"] == name for row in rows)
@@ -147,11 +211,11 @@ def _opener(
         rows.append(
             {
                 "name": name,
-                "kind": type(part).__name__,
+                "kind": parametrize.type_before_parametrizations(part).__name__,
                 "shape_in": _shape(inputs),
                 "shape": (),
                 "params": 0 if again else params,  # a part used twice has its weights once
-                "flops": -counter.get_total_flops(),
+                "flops": -counter.flops,
                 "look": fingerprint(part),
                 "decisions": [],
             }
@@ -161,13 +225,13 @@ def _opener(
 
 
 def _closer(
-    rows: list[dict[str, Any]], name: str, counter: FlopCounterMode
+    rows: list[dict[str, Any]], name: str, counter: Tally
 ) -> Callable[[nn.Module, Any, Any], None]:
     def closed(_: nn.Module, inputs: Any, output: Any) -> None:
         del inputs
         row = next(row for row in reversed(rows) if row["name"] == name)
         row["shape"] = _shape(output)
-        row["flops"] += counter.get_total_flops()
+        row["flops"] += counter.flops
 
     return closed
 

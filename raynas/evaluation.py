@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,19 +16,21 @@ import pandas as pd
 from raynas.architecture import Architecture
 from raynas.data import ImageData
 from raynas.errors import UserError
-from raynas.objective import Metrics
+from raynas.objective import COSTS, COUNTS, Metrics
 from raynas.recipe import Recipe
 from raynas.session import Context
 from raynas.space import Space
-from raynas.tables import COUNTS
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from raynas.costs import Latencies
+    from raynas.proxies.ranks import Population
     from raynas.supernet import Supernet
     from raynas.training import DeviceData
 
 BATCH = 64  # images that a proxy sees
+POPULATION = "population.parquet"  # in a run: what random designs score, by which others rank
 
 
 @dataclass
@@ -91,7 +94,7 @@ class TableEvaluator:
 
     def costs(self, architecture: Architecture) -> Metrics:
         row = self._rows.get(str(architecture), {})
-        return {name: row[name] for name in COUNTS if name in row}
+        return {name: row[name] for name in COSTS if name in row}
 
     def evaluate(
         self, architecture: Architecture, context: Context
@@ -110,17 +113,19 @@ class TrainingEvaluator:
         space: builds the networks.
         recipe: how they are trained, where a design does not say itself (`train.*`).
         inherited: shared weights by key that they begin with; None begins with new ones.
+        told: the costs that each design is told beforehand.
+        table: by which `latency_ms` is, where it is among them.
     """
 
     space: Space
     data: ImageData
     recipe: Recipe
     inherited: Mapping[str, Any] | None = None
+    told: tuple[str, ...] = COUNTS
+    table: Latencies | None = None
     _on_device: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
-    metrics = frozenset(
-        {"accuracy", "loss", "train_loss", "test_accuracy", "test_loss", "params", "flops"}
-    )
+    metrics = frozenset({"accuracy", "loss", "train_loss", "test_accuracy", "test_loss", *COSTS})
 
     @property
     def epochs(self) -> int:
@@ -136,13 +141,15 @@ class TrainingEvaluator:
     def costs(self, architecture: Architecture) -> Metrics:
         from raynas.costs import costs_of
 
-        return costs_of(self.space, architecture, self.data.input_shape, self.data.num_classes)
+        shape, classes = self.data.input_shape, self.data.num_classes
+        return costs_of(self.space, architecture, shape, classes, self.told, self.table)
 
     def evaluate(
         self, architecture: Architecture, context: Context
     ) -> Generator[Metrics, None, bytes]:
         from safetensors.torch import save
 
+        from raynas.compression import packed
         from raynas.training import train
 
         data = self.placed(context)
@@ -151,8 +158,7 @@ class TrainingEvaluator:
         else:
             model = self.network(architecture, context.seed, data.train.labels.device)
         yield from train(model, data, self.recipe.of(architecture), context.seed)
-        state = model.state_dict()
-        return save({name: value.cpu().contiguous() for name, value in state.items()})
+        return save(packed(model))
 
     def network(self, architecture: Architecture, seed: int, device: Any) -> nn.Module:
         """A new network, on the CPU; its weights depend on the seed alone.
@@ -191,7 +197,7 @@ class TrainingEvaluator:
     def __getstate__(self) -> dict[str, Any]:
         """What a worker needs: it builds and trains; tensors stay in their process."""
         builder = Space(self.space.name, (), build=self.space.build)
-        return {**self.__dict__, "space": builder, "_on_device": {}}
+        return {**self.__dict__, "space": builder, "table": None, "_on_device": {}}
 
 
 @dataclass
@@ -202,17 +208,19 @@ class ProxyEvaluator:
         full: space and data.
         name: of the proxy, and of the metric.
         seed: of the batch; a network's weights are drawn by the seed of its trial.
+        population: random designs of the space, for a proxy that ranks among them: see `ready`.
     """
 
     full: TrainingEvaluator
     name: str
     seed: int
+    population: Population | None = None
 
     epochs = 1
 
     @property
     def metrics(self) -> frozenset[str]:
-        return frozenset({self.name, *COUNTS})
+        return frozenset({self.name, *COSTS})
 
     @property
     def split(self) -> str:
@@ -224,14 +232,65 @@ class ProxyEvaluator:
     def evaluate(
         self, architecture: Architecture, context: Context
     ) -> Generator[Metrics, None, None]:
+        found = self.scores(architecture, context)
+        parts = {n: s for n, s in found.items() if math.isfinite(s) and n not in COSTS}
+        yield {**parts, self.name: found[self.name]}
+
+    def scores(self, architecture: Architecture, context: Context) -> dict[str, float]:
+        """The score by the proxy's name and, if it ranks by others, theirs: `-inf` for none.
+
+        Args:
+            context: whose seed draws the network's weights.
+        """
         from raynas.proxies import PROXIES
+
+        row = PROXIES[self.name]
+        model, images, labels = self._shown(architecture, context)
+        if row.score is not None:
+            return {self.name: row.score(model, images, labels)}
+        assert self.population is not None, "ranks need others: see `ready`"
+        found = row.parts(model, images, labels)
+        return {**found, self.name: self.population.score(found)}
+
+    def ready(self, context: Context) -> ProxyEvaluator:
+        """Itself; if it ranks designs, with a population drawn at random and scored here.
+
+        Args:
+            context: with the run's files, where the scores are kept for a resumed search.
+        """
+        from raynas.proxies import PROXIES
+        from raynas.proxies.ranks import SIZE, Population
+
+        if not PROXIES[self.name].ranks or self.population is not None:
+            return self
+        kept = context.files.cached(POPULATION) if context.files else None
+        if kept is not None:
+            return replace(self, population=Population(pd.read_parquet(BytesIO(kept))))
+        rows = []
+        for i in range(SIZE):
+            design = self.full.space.sample(np.random.default_rng((self.seed, i, 2)))
+            try:
+                given = self._shown(design, replace(context, seed=self.seed + i))
+            except Exception:  # a design of somebody's own space that cannot be built
+                continue
+            rows.append(PROXIES[self.name].parts(*given))
+        found = pd.DataFrame(rows)
+        if context.files:
+            file = BytesIO()
+            found.to_parquet(file)
+            context.files.cache(POPULATION, file.getvalue())
+        return replace(self, population=Population(found))
+
+    def _shown(self, architecture: Architecture, context: Context) -> tuple[nn.Module, Any, Any]:
+        """The network, the images, their labels, all on the device."""
+        import torch
 
         data = self.full.placed(context)
         order = np.random.default_rng(self.seed).permutation(len(data.train.labels))
         rows = order[:BATCH].tolist()
         images, labels = data.normalized(data.train.images[rows]), data.train.labels[rows]
         model = self.full.network(architecture, context.seed, labels.device).to(labels.device)
-        yield {self.name: PROXIES[self.name].score(model, images, labels)}
+        return model, images.contiguous(memory_format=torch.channels_last), labels
 
 
 def resolve_device(name: str) -> Any:

@@ -20,8 +20,14 @@ KNOWN: dict[str, tuple[Literal["min", "max"], str]] = {
     "loss": ("min", "nat"),
     "params": ("min", "1"),
     "flops": ("min", "1"),  # two per multiply-add, for one image
+    "model_size_kb": ("min", "kB"),  # the file of the weights as they are stored
+    "peak_memory_mb": ("min", "MB"),  # of one pass of one image: weights and what lives beside
+    "latency_ms": ("min", "ms"),  # of one image
     "train_seconds": ("min", "s"),
 }
+COUNTS = ("params", "flops")  # metrics that are whole numbers
+TOLD = ("model_size_kb", "peak_memory_mb", "latency_ms")  # by a machine, or estimated for one
+COSTS = (*COUNTS, *TOLD)  # metrics that are known of a design before it is trained
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,11 @@ class Constraint:
 
     def __str__(self) -> str:
         return f"{self.sense}_{self.metric}={self.bound:g}"
+
+
+def figure(number: float) -> str:
+    """A number as it is said: whole above a thousand, else with four digits."""
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
 
 
 def losses(objectives: Sequence[Objective], metrics: Metrics) -> tuple[float, ...]:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from raynas.architecture import Architecture
 from raynas.evaluation import TrainingEvaluator
-from raynas.objective import Metrics
+from raynas.objective import COSTS, Metrics
 from raynas.session import Context, Files
 from raynas.space import Space
 from raynas.trial import Candidate, Proposal, Reason
@@ -161,7 +161,7 @@ class SharedEvaluator:
     weights: Mapping[str, Any]
     _supernets: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
-    metrics = frozenset({"shared_accuracy", "shared_loss", "params", "flops"})
+    metrics = frozenset({"shared_accuracy", "shared_loss", *COSTS})
     epochs = 1
 
     @property

@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from raynas.explanation.predictions import line
 from raynas.explanation.sentences import value
 from raynas.session import Session
+from raynas.strategies.forecast import surprise
 from raynas.trial import Trial
 
 LINE_SECONDS = 15.0  # between lines where there is no terminal
@@ -28,6 +31,7 @@ class Display:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._best: Trial | None = None
+        self._predicted: list[tuple[float, float, bool]] = []  # mean, reading, whether it held
 
     @contextmanager
     def showing(
@@ -41,6 +45,7 @@ class Display:
         if title:
             self.say(title)
         self._session, self._deadline, self._best = session, deadline, None
+        self._predicted.clear()
         self._started, self._before = time.monotonic(), _evaluated(session)
         self._all = self._before + trials
         session.observe = self._learn
@@ -66,10 +71,41 @@ class Display:
         """Prints a line that stays."""
         self._console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
 
+    @contextmanager
+    def counting(self, title: str) -> Iterator[Callable[[int, int], None]]:
+        """Shows how far something is that calls what it is given with (done, in all)."""
+        self.say(title)
+        done, total, told = 0, 1, time.monotonic()
+
+        def progress(now: int, every: int) -> None:
+            nonlocal done, total, told
+            done, total = now, max(every, 1)
+            quiet = self._console.is_terminal or time.monotonic() - told < LINE_SECONDS
+            if not quiet:
+                told = time.monotonic()
+                print(f"{done} of {total} measured", flush=True)
+
+        def render() -> Table:
+            row = Table.grid(padding=(0, 2))
+            bar = ProgressBar(total=1.0, completed=min(done / total, 1.0), width=40)
+            row.add_row(bar, Text(f"{done} of {total}"))
+            return row
+
+        if not self._console.is_terminal:
+            yield progress
+            return
+        with Live(
+            get_renderable=render, console=self._console, refresh_per_second=4, transient=True
+        ):
+            yield progress
+
     def _learn(self, trial: Trial) -> None:
         first = self._session.objectives[0]
         if trial.status != "finished":
             return
+        if trial.reason and (way := surprise(trial, first)) is not None:
+            reading = trial.metrics[first.name]
+            self._predicted.append((trial.reason.scores["mean"], reading, way == 0))
         if self._best is None or first.loss(trial.metrics[first.name]) < first.loss(
             self._best.metrics[first.name]
         ):
@@ -100,9 +136,16 @@ class Display:
             far = f" (epoch {next(iter(self._session.epochs.values()))})"
         return (
             f"{done} trial{'s' if done != 1 else ''} done"
-            f"{' (' + ', '.join(parts) + ')' if parts else ''}, {running} running{far}{best}; "
-            f"{self._left()}"
+            f"{' (' + ', '.join(parts) + ')' if parts else ''}, {running} running{far}{best}"
+            f"{self._foreseen()}; {self._left()}"
         )
+
+    def _foreseen(self) -> str:
+        """How predictions of this part of the search did so far."""
+        if not self._predicted:
+            return ""
+        said = line(*np.array(self._predicted, dtype=float).T)
+        return f"; {said}" if said else ""
 
     def _share(self) -> float:
         """Of whichever budget will be used up first."""

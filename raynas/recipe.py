@@ -23,11 +23,12 @@ DECISIONS = (
         ordered=True,
     ),
 )
-NAMES = frozenset(d.name for d in DECISIONS)
-USUAL: dict[str, Option] = {  # what `Recipe` does where nobody says otherwise
+USUAL: dict[str, Option] = {  # where nobody says otherwise: what `Recipe` does, ordinary weights
     "train.optimizer": "adamw",
     "train.learning_rate": 0.003,
     "train.weight_decay": 0.02,
+    **{f"compress.{part}.bits": 32 for part in ("early", "middle", "late")},
+    **{f"compress.{part}.pruning": 0.0 for part in ("early", "middle", "late")},
 }
 
 
@@ -86,24 +87,30 @@ def with_training(space: Space) -> Space:
     The three decisions under `train` are searched like any other. Two trainings of one network
     are two designs.
     """
+    return extended(space, DECISIONS)
+
+
+def extended(space: Space, more: tuple[Decision, ...]) -> Space:
+    """The space with decisions that any network can be given; each option makes another design."""
+    names = {d.name for d in more}
 
     def network(architecture: Architecture) -> Architecture:
-        kept = tuple(c for c in architecture.choices if c[0] not in NAMES)
+        kept = tuple(c for c in architecture.choices if c[0] not in names)
         return Architecture(architecture.space, kept)
 
     def canonical(architecture: Architecture) -> str:
-        trained = " ".join(f"{n}={o}" for n, o in architecture.choices if n in NAMES)
-        return f"{space.identity(network(architecture))} {trained}"
+        chosen = " ".join(f"{n}={o}" for n, o in architecture.choices if n in names)
+        return f"{space.identity(network(architecture))} {chosen}"
 
     def simplify(architecture: Architecture) -> Architecture:
-        trained = tuple(c for c in architecture.choices if c[0] in NAMES)
+        chosen = tuple(c for c in architecture.choices if c[0] in names)
         return Architecture(
-            architecture.space, space.plainest(network(architecture)).choices + trained
+            architecture.space, space.plainest(network(architecture)).choices + chosen
         )
 
     return replace(
         space,
-        decisions=(*space.decisions, *DECISIONS),
+        decisions=(*space.decisions, *more),
         canonical=canonical,
         simplify=simplify if space.simplify else None,
     )

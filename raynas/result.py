@@ -14,8 +14,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 import search_spaces
-from raynas import tables
+from raynas import measured, tables
 from raynas.architecture import Architecture, changes
+from raynas.compressing import with_compression
 from raynas.errors import UserError
 from raynas.explanation import claims as claim_files
 from raynas.explanation.claims import Claim
@@ -113,6 +114,16 @@ class SearchResult:
         """The claims that were written when the search last ended."""
         return claim_files.read(self.path / "claims")
 
+    @cached_property
+    def measured(self) -> pd.DataFrame:
+        """The costs of the front's designs as measured end to end when the search last ended:
+
+        number, metric, estimate, measured, device, note; empty where no such cost was asked for.
+        Only of designs that are still on the front.
+        """
+        rows = measured.read(self.path)
+        return rows[rows["number"].isin(self.front()["number"])]
+
     def front(self) -> pd.DataFrame:
         """The finished trials on the Pareto front, best in the first objective first."""
         return front_of(self.trials, self.info)
@@ -154,6 +165,8 @@ class SearchResult:
         """
         from safetensors.torch import load_file
 
+        from raynas.compression import unpack
+
         bounds = {"params": max_params, "flops": max_flops, "latency_ms": max_latency_ms}
         limits = {name: bound for name, bound in bounds.items() if bound is not None}
         if limits and trial is not None:
@@ -174,8 +187,26 @@ class SearchResult:
             raise UserError(self.why_no_code())
         design = self.architecture(int(row["number"]))
         model = code.build(design, tuple(data["input_shape"]), data["num_classes"])
-        model.load_state_dict(load_file(weights))
+        unpack(model, load_file(weights))
         return model.eval()
+
+    def export(
+        self, trial: int | None = None, format: str = "python", out: str | Path | None = None
+    ) -> Path:
+        """Writes a trained network of the front for use elsewhere; returns the file.
+
+        Args:
+            trial: None is the best in the first objective.
+            format: `python` (one file of plain PyTorch code, its weights beside it), `onnx`,
+                `torch-export` or `safetensors`.
+            out: the file; None is one under `exports` in the run's folder.
+
+        Raises:
+            UserError: see `raynas.export`.
+        """
+        from raynas.export import export
+
+        return export(self, trial, format, out)
 
     def specialize(
         self, limits: Mapping[str, float], evaluations: int = 100, seed: int = 0
@@ -204,8 +235,12 @@ class SearchResult:
             code = search_spaces.find(text)
         if code is None:
             return None
-        trained = self.info.settings["search_training"] and "train.optimizer" not in code.by_name
-        return (with_training(code) if trained else code).with_decisions(self.info.space)
+        settings = self.info.settings
+        if settings.get("search_compression") and "compress.late.bits" not in code.by_name:
+            code = with_compression(code)
+        if settings["search_training"] and "train.optimizer" not in code.by_name:
+            code = with_training(code)
+        return code.with_decisions(self.info.space)
 
     def why_no_code(self) -> str:
         """Says how to give the code of an own space, which reading a run never executes."""
@@ -243,7 +278,8 @@ class SearchResult:
 
     def _findings(self) -> Findings:
         space = self.code or self.info.space  # the code knows which designs are one network
-        return Findings(replace(self.info, space=space), self.trials, choices=self.choices)
+        info = replace(self.info, space=space)
+        return Findings(info, self.trials, self.choices, self.proposals)
 
     def write_claims(self) -> None:
         """Makes the claims anew and keeps them in the run."""

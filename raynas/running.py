@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raynas import warm_start
+from raynas import targets, warm_start
 from raynas.archive import Archive
 from raynas.errors import UserError
-from raynas.evaluation import FunctionEvaluator, TableEvaluator, resolve_device
+from raynas.evaluation import (
+    FunctionEvaluator,
+    TableEvaluator,
+    TrainingEvaluator,
+    resolve_device,
+)
+from raynas.measured import measure_front
 from raynas.report import write_report
 from raynas.result import SearchResult
 from raynas.run import RunInfo
@@ -23,6 +29,7 @@ from raynas.strategies import Strategy
 from raynas.trial import Trial
 
 if TYPE_CHECKING:
+    from raynas.costs import Latencies
     from raynas.progress import Display
 
 
@@ -44,6 +51,10 @@ def carry_on(
         seconds: that are left; None means no limit.
         earlier: trials of other runs that a new one begins with.
     """
+    latency, table = info.settings.get("latency"), None
+    if latency and isinstance(evaluator, TrainingEvaluator):
+        table = targets.ready(latency, None if new else folder)
+        evaluator = evaluator if table is None else targets.told(evaluator, table)
     with ThreadPoolExecutor(1) as pool:  # the first count imports torch: meanwhile Ray starts
         design = info.space.sample(np.random.default_rng(0))
         counting = pool.submit(evaluator.costs, design)
@@ -56,9 +67,16 @@ def carry_on(
                 info.write(folder)
                 if earlier:
                     warm_start.write(folder, earlier, info.space)
-            archive = driver.open(folder)
             if display is not None:
-                display.begin(folder, (*info.space.notes, *info.data.get("notes", ())), new)
+                said = latency["note"] if latency else ""
+                notes = (*info.space.notes, *info.data.get("notes", ()))
+                display.begin(folder, (*notes, f"Latency: {said}.") if said else notes, new)
+            if latency and isinstance(evaluator, TrainingEvaluator):
+                targets.keep(folder, latency)
+                if table is None:
+                    table = _measured(folder, info, evaluator, display)
+                    evaluator = targets.told(evaluator, table)
+            archive = driver.open(folder)
         except BaseException:
             driver.disconnect()
             raise
@@ -83,11 +101,31 @@ def carry_on(
         )
     result = SearchResult(folder, info.space, interrupted, ended)
     try:
+        if isinstance(evaluator, TrainingEvaluator) and not interrupted:
+            measure_front(result, table)
         result.write_claims()
         write_report(result)
     except Exception as error:  # the search is done, and its result must not be lost to its report
         result.notes.append(f"no report: {describe(error)}. `raynas report {folder}` tries again.")
     return result
+
+
+def _measured(
+    folder: Path, info: RunInfo, evaluator: TrainingEvaluator, display: Display | None
+) -> Latencies:
+    """The run's own latency table, measured now; said and shown."""
+    device, data = info.settings["latency"]["device"], evaluator.data
+    title = f"measuring how long the operations of {info.space.name} take on {device}"
+    showing: AbstractContextManager[Any] = nullcontext()
+    if display is not None:
+        showing = display.counting(title)
+    given = (folder, info.settings["latency"], evaluator.space, data.input_shape, data.num_classes)
+    with showing as progress:
+        table = targets.measured_first(*given, progress, info.settings["seed"])
+    if display is not None:
+        file = folder / targets.FILE
+        display.say(f"kept in {file}; for other searches: --latency-table {file}")
+    return table
 
 
 class _LocalDriver:

@@ -65,7 +65,7 @@ class Proxy:
         probes: how many others, spread over the ranking.
     """
 
-    name: str = "naswot"
+    name: str = "az"
     finalists: int = 5
     probes: int = 5
 
@@ -85,6 +85,34 @@ class Proxy:
     def seen(self, objective: Objective) -> Objective:
         """An objective as a search by scores sees it: the score for what only training tells."""
         return Objective(self.name, "max") if objective.name in SHARED else objective
+
+
+@dataclass(frozen=True)
+class Screen:
+    """How proposals are screened before training: the best of some by a proxy is trained.
+
+    Attributes:
+        name: of the proxy.
+        among: how many designs a strategy proposes for each that is trained.
+    """
+
+    name: str
+    among: int
+
+    @classmethod
+    def of(cls, text: str) -> Screen:
+        """Reads `az:10`.
+
+        Raises:
+            UserError: it is not a name and a number of 2 or more.
+        """
+        name, _, among = text.partition(":")
+        if not name or not among.isdecimal() or int(among) < 2:
+            raise UserError(
+                f"screen: expected a proxy and how many designs to choose from, 2 or more, such as "
+                f"az:10; got {text!r}."
+            )
+        return cls(name, int(among))
 
 
 Screening = Shared | Proxy

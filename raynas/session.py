@@ -17,7 +17,7 @@ import numpy as np
 
 from raynas.architecture import Architecture, changes
 from raynas.errors import UserError
-from raynas.objective import Constraint, Metrics, Objective
+from raynas.objective import Constraint, Metrics, Objective, figure
 from raynas.space import Space
 from raynas.strategies.base import SpaceExhausted, Strategy
 from raynas.trial import Candidate, Job, Proposal, Reason, Trial, problem_with
@@ -217,7 +217,7 @@ class Session:
         reason = self._reasons.pop(trial.number, None)
         self.strategy.tell(replace(trial.for_strategy(), reason=reason))
         if self.observe:
-            self.observe(trial)
+            self.observe(replace(trial, reason=reason))
 
     def _propose(self) -> tuple[Job, str]:
         """The next job, and what went wrong if the design cannot even be built."""
@@ -255,7 +255,7 @@ class Session:
         return [c for c in self.constraints if not c.holds(costs)]
 
     def _excess(self, costs: Metrics) -> float:
-        return sum(c.excess(costs) / max(abs(c.bound), 1.0) for c in self._broken(costs))
+        return sum(c.excess(costs) / max(abs(c.bound), 1e-9) for c in self._broken(costs))
 
     def _descend(self, start: Job) -> Job:
         """Walks from a refused design towards the bounds, or says how near one can come."""
@@ -396,7 +396,7 @@ def run_local(
 def _breaches(session: Session, costs: Metrics) -> str:
     """Says which constraints a design breaks, and by how much."""
     return "; ".join(
-        f"{c.metric} {costs[c.metric]:,.0f} {'>' if c.sense == 'max' else '<'} {c.bound:,.0f}"
+        f"{c.metric} {figure(costs[c.metric])} {'>' if c.sense == 'max' else '<'} {figure(c.bound)}"
         for c in session.constraints
         if not c.holds(costs)
     )

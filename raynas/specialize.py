@@ -175,11 +175,13 @@ class _Bench:
     def _costs(self, architecture: Architecture) -> dict[str, float]:
         costs = dict(self._full.costs(architecture))
         if self._timed and self._may_hold(costs):
+            from raynas.compression import deployed
             from raynas.latency import latency_ms
 
             assert self.space.build is not None
             shape, classes = self._full.data.input_shape, self._full.data.num_classes
-            costs["latency_ms"] = latency_ms(self.space.build(architecture, shape, classes), shape)
+            network = deployed(self.space.build(architecture, shape, classes))
+            costs["latency_ms"] = latency_ms(network, shape)
         elif self._timed:
             costs["latency_ms"] = math.inf
         return costs

@@ -19,7 +19,7 @@ from raynas.architecture import Architecture
 from raynas.errors import UserError, unknown
 from raynas.evaluation import ProxyEvaluator, TrainingEvaluator
 from raynas.named import settings_in
-from raynas.objective import Constraint, Objective
+from raynas.objective import COSTS, Constraint, Objective, figure
 from raynas.one_shot import (
     LOG,
     WEIGHTS,
@@ -42,11 +42,12 @@ from raynas.phases import (
 )
 from raynas.recipe import USUAL
 from raynas.run import RunInfo, read
-from raynas.screening import Proxy, Shared
-from raynas.session import Evaluator, Session
+from raynas.screening import Proxy, Screen, Shared
+from raynas.session import Context, Evaluator, Session
 from raynas.space import Space
-from raynas.strategies import STRATEGIES, Row, make
-from raynas.tables import COUNTS
+from raynas.strategies import STRATEGIES, Row, Strategy, asked_proxies, make
+from raynas.strategies.scored import ScoresOf
+from raynas.strategies.screened import Screened
 from raynas.trial import Proposal, Purpose, Reason, Trial
 
 
@@ -99,7 +100,7 @@ class Parts:
         if how is None:
             yield self._searching(self.evaluator, "", self.begun + self.seconds)
             return
-        scorer = ProxyEvaluator(self._full, how.name, self.info.settings["seed"])
+        scorer = self._scorer(how.name)
         title = f"1 of 2: scoring up to {{:,}} designs by {how.by}"
         yield self._searching(scorer, title, self.begun + BY_PROXY * self.seconds)
         finals = to_train(self._trials(SEARCH), self.info, how)
@@ -133,7 +134,7 @@ class Parts:
     @property
     def _counted(self) -> tuple[Constraint, ...]:
         """The constraints that can be judged without training a design alone."""
-        return tuple(c for c in self.info.constraints if c.metric in COUNTS)
+        return tuple(c for c in self.info.constraints if c.metric in COSTS)
 
     def _weights(self, shared: Shared) -> Stage:
         """Trains the shared weights."""
@@ -190,10 +191,11 @@ class Parts:
             constraints,
             None if limited else info.settings["trials"],
             earlier,
+            self._scores(name),
         )
         session = Session(
             info.space,
-            self.driver.strategy(made, name, self.archive),
+            self._screened(self.driver.strategy(made, name, self.archive), evaluator),
             info.searched,
             self.archive,
             evaluator.costs,
@@ -204,6 +206,43 @@ class Parts:
         self._replay(session, SEARCH)
         left = self.trials - _evaluated(session)
         return Stage(session, evaluator, info.settings, left, until, title.format(left))
+
+    def _screened(self, strategy: Strategy, evaluator: Evaluator) -> Strategy:
+        """The strategy, whose proposals are screened if that was asked."""
+        info = self.info
+        if not (text := info.settings.get("screen")):
+            return strategy
+        how = Screen.of(text)
+        over = partial(_over, evaluator, info.constraints)
+        context = replace(self._context, files=None)
+        return Screened(info.space, strategy, self._scorer(how.name), how.among, context, over)
+
+    def _scores(self, strategy: str) -> ScoresOf | None:
+        """Computes the proxies that a strategy asks for as features; None if it asks for none."""
+        if not (names := asked_proxies(strategy)):
+            return None
+        scorers, context = [self._scorer(n) for n in names], replace(self._context, files=None)
+
+        def scores(architecture: Architecture) -> Mapping[str, float]:
+            try:
+                return {s.name: s.scores(architecture, context)[s.name] for s in scorers}
+            except UserError:
+                raise
+            except Exception:  # it cannot be built: so its trial would say
+                return dict.fromkeys(names, -math.inf)
+
+        return scores
+
+    def _scorer(self, name: str) -> ProxyEvaluator:
+        """Scores designs by a proxy; with a population, where it needs one."""
+        scorer = ProxyEvaluator(self._full, name, self.info.settings["seed"])
+        return scorer.ready(self._context)
+
+    @property
+    def _context(self) -> Context:
+        """Of what is scored in this process."""
+        settings = self.info.settings
+        return Context(settings["seed"], settings["cpus_per_trial"], files=self.archive)
 
     def _fixed(
         self, designs: Sequence[Proposal], purposes: frozenset[Purpose], evaluator: Evaluator
@@ -237,6 +276,18 @@ class Parts:
 
     def _weights_trained(self) -> bool:
         return any(trial.usable for trial in self._trials(SUPERNET))
+
+
+def _over(
+    evaluator: Evaluator, constraints: Sequence[Constraint], architecture: Architecture
+) -> str:
+    """Which limits a design breaks; '' for none, and for what only training tells."""
+    try:
+        costs = evaluator.costs(architecture)
+    except Exception as error:  # it cannot be built: so its trial would say
+        return str(error)
+    known = [c for c in constraints if c.metric in costs and not c.holds(costs)]
+    return "; ".join(f"{c.metric} {figure(costs[c.metric])} breaks {c}" for c in known)
 
 
 def _method(info: RunInfo, shared: Shared) -> Any:

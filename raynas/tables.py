@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from raynas.architecture import Architecture, Decision, Option, option_text, parse_option
+from raynas.objective import COUNTS
 from raynas.space import Space
 from raynas.trial import Candidate, Job, Proposal, Reason, Trial
 
@@ -50,7 +51,6 @@ PROPOSALS = pa.schema(
 )
 _TYPES: dict[type, Any] = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 _PLAIN = ("purpose", "split", "device", "node", "error")
-COUNTS = ("params", "flops")  # metrics that are whole numbers
 
 
 def trial_schema(space: Space, metrics: Sequence[str], curves: Sequence[str]) -> pa.Schema:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from raynas.compression import prune_to
 from raynas.data import ImageData, Split
 from raynas.recipe import Recipe
 
@@ -60,6 +61,8 @@ def train(
 ) -> Iterator[dict[str, float]]:
     """Trains `model` in place and measures it after every epoch.
 
+    Weights that are pruned go in twenty steps, all in the first half of the training.
+
     Yields:
         `train_loss`, `loss` and `accuracy` on the validation split; the last epoch's also has
         `test_loss` and `test_accuracy`.
@@ -76,13 +79,18 @@ def train(
     size = batch_size(recipe, total)
     steps = max(total // size, 1)  # the rest, fewer than a batch, comes round in another epoch
     optimizer = optimizer_for(model, recipe)
-    peak, factor = optimizer.param_groups[0]["lr"], schedule(recipe.epochs * steps)
+    whole = recipe.epochs * steps
+    peak, factor = optimizer.param_groups[0]["lr"], schedule(whole)
+    pause = max(whole // 40, 1)  # steps between two prunings
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for epoch in range(recipe.epochs):
         model.train()
         order = torch.randperm(total, generator=generator, device=device)
         losses = torch.zeros((), device=device)
         for step in range(steps):
+            done = epoch * steps + step
+            if done % pause == 0 and done < whole / 2 + pause:
+                prune_to(model, 2 * (done + pause) / whole)
             rows = order[step * size : (step + 1) * size]
             images = data.normalized(data.train.images[rows])
             if recipe.augment:
@@ -94,7 +102,7 @@ def train(
                 logits.float(), data.train.labels[rows], label_smoothing=recipe.label_smoothing
             )
             for group in optimizer.param_groups:
-                group["lr"] = peak * factor(epoch * steps + step)
+                group["lr"] = peak * factor(done)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(parameters, recipe.clip, foreach=True)

@@ -7,8 +7,10 @@ not decided: it is what alpha * beta^2 * gamma^2 = 1.95 leaves (the paper asks f
 values make 1.92), so that every design keeps the budget, but for rounding. That follows the
 published networks: depth and width multipliers to one decimal, the resolution to steps of 4 pixels
 of 224 (1/56), channels to multiples of 8, blocks upwards; FLOPs at 224 pixels come to 0.9 to 2
-times the budget, those of B1 to B3 to 1.2 to 1.3 times. Where rounding gives one network several
-names, `canonical` takes the one nearest to the paper's growth. EfficientNet-B0 to B3 are members:
+times the budget, those of B1 to B3 to 1.2 to 1.3 times. The largest growth of depth (1.95) and of
+width (1.4) is what grows it alone, for comparison: the first leaves nothing to decide, beside the
+second more depth comes at the cost of pixels. Where rounding gives one network several names,
+`canonical` takes the one nearest to the paper's growth. EfficientNet-B0 to B3 are members:
 scales 0, 0.5, 1 and 2 with alpha 1.2 and beta 1.1; B4 to B7 do not follow the rule and are not.
 Departures: negative scales shrink B0; the resolution is relative to the image's side, by
 interpolation, and the strides stay those of the image itself; no dropout or stochastic depth. On
@@ -75,7 +77,8 @@ def multipliers(architecture: Architecture) -> Multipliers:
     scale = float(architecture["scale"])
     if scale == 0:
         return Multipliers(1.0, 1.0, 1.0)
-    alpha, beta = float(architecture["depth_growth"]), float(architecture["width_growth"])
+    alpha = float(architecture["depth_growth"])
+    beta = float(architecture.options.get("width_growth", 1.0))
     gamma = math.sqrt(BUDGET / (alpha * beta**2))
     resolution = round(gamma**scale * 56) / 56
     return Multipliers(round(alpha**scale, 1), round(beta**scale, 1), resolution)
@@ -182,6 +185,7 @@ KNOWN = {
     ),
 }
 
+DEPTHS = (1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3, 1.35, BUDGET)
 SCALED = ("scale", frozenset(scale for scale in SCALES if scale != 0))
 DECISIONS = (
     Decision(
@@ -189,17 +193,17 @@ DECISIONS = (
     ),
     Decision(
         "depth_growth",
-        (1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3, 1.35),
+        DEPTHS,
         "how much the blocks grow per step of scale (alpha), at the cost of the resolution",
         True,
         SCALED,
     ),
     Decision(
         "width_growth",
-        (1.0, 1.05, 1.1, 1.15, 1.2),
+        (1.0, 1.05, 1.1, 1.15, 1.2, 1.4),
         "how much the channels grow per step of scale (beta), at the cost of the resolution",
         True,
-        SCALED,
+        ("depth_growth", frozenset(DEPTHS[:-1])),
     ),
 )
 

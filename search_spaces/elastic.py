@@ -4,12 +4,13 @@ the bits of the weights and the share of channels that is pruned.
 Once-for-all (Cai et al. 2020, arXiv:1908.09791) in the shape of MobileNetV3; AttentiveNAS (Wang et
 al. 2021, arXiv:2011.09011) searches a space of the same kind. Each design is a network of its own,
 without shared weights. Beyond the papers: widths below 1, and per stage `bits`, to which the
-weights of its convolutions are rounded as they act (activations are not), and `pruning`, the share
-of the channels inside its blocks that is taken out. Pruning 0.25 of four times the channels leaves
-three times: `canonical` knows such designs for one. Departures: the resolution is a share of the
-image's side, and the strides stay those of the full image, so that a lower resolution costs less;
-no dropout. On small images halvings are left out from the front until 4 pixels remain on the
-shorter side. Takes images of 8x8 and up.
+weights of its convolutions are rounded as they act (activations are not: the file gets smaller,
+`raynas.compression`, the network no faster), and `pruning`, the share of the channels inside its
+blocks that is taken out. Pruning 0.25 of four times the channels leaves three times: `canonical`
+knows such designs for one. Departures: the resolution is a share of the image's side, and the
+strides stay those of the full image, so that a lower resolution costs less; no dropout. On small
+images halvings are left out from the front until 4 pixels remain on the shorter side. Takes images
+of 8x8 and up.
 """
 
 from __future__ import annotations

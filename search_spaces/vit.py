@@ -114,7 +114,7 @@ def build(
 
         def forward(self, x: Tensor) -> Tensor:
             patches = x.flatten(2).transpose(1, 2)
-            first = self.class_token.expand(len(x), -1, -1)
+            first = self.class_token.expand(x.shape[0], -1, -1)
             return torch.cat([first, patches], dim=1) + self.position
 
         def extra_repr(self) -> str:

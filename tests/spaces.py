@@ -2,6 +2,7 @@
 
 from raynas.architecture import Architecture, Decision
 from raynas.space import Space
+from raynas.strategies import STRATEGIES
 
 EDGE = ("none", "skip", "conv1x1", "conv3x3", "avgpool3x3")
 CELL = Space(
@@ -34,6 +35,24 @@ TREE = Space(
     ),
 )
 
+SCALED = Space(
+    "scaled",
+    (
+        Decision("scale", (-1, 0, 1, 2, 3), "how often the FLOPs double", ordered=True),
+        Decision(
+            "depth_growth", (1.0, 1.1, 1.2, 1.5, 2.0), "blocks", True, ("scale", {-1, 1, 2, 3})
+        ),
+        Decision(
+            "width_growth",
+            (1.0, 1.1, 1.2, 1.25, 1.3, 1.4),
+            "channels",
+            True,
+            ("scale", {-1, 1, 2, 3}),
+        ),
+        Decision("width", (16,), "channels of the base"),
+    ),
+)
+
 
 def score(architecture: Architecture) -> dict[str, float]:
     """More 3x3 convolutions are better, and cost more."""
@@ -43,3 +62,8 @@ def score(architecture: Architecture) -> dict[str, float]:
         "params": 100.0 * convolutions + float(architecture["width"]),
         "flops": 7.0 * convolutions,
     }
+
+
+def home(strategy: str, otherwise: Space) -> Space:
+    """The space to test a strategy in: one that it can search."""
+    return SCALED if STRATEGIES[strategy.partition(":")[0]].scales else otherwise

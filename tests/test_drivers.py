@@ -13,7 +13,7 @@ from raynas.evaluation import FunctionEvaluator
 from raynas.session import Context, Session, carry_out, run_local
 from raynas.strategies import PROPOSING, make
 from raynas.trial import job_from_dict
-from tests.spaces import MERGED, score
+from tests.spaces import MERGED, home, score
 from tests.test_strategy_contract import ONE, Memory, told
 
 TRIALS = 60
@@ -43,8 +43,9 @@ class Watched:
 
 def new(strategy):
     """A session without a driver."""
-    strategy = make(strategy, MERGED, ONE, trials=TRIALS)
-    return Session(MERGED, strategy, ONE, Memory(), JUDGE.costs)
+    space = home(strategy, MERGED)
+    strategy = make(strategy, space, ONE, trials=TRIALS)
+    return Session(space, strategy, ONE, Memory(), JUDGE.costs)
 
 
 def evaluated(job):

@@ -74,7 +74,9 @@ def test_features_are_equal_for_designs_that_compute_the_same():
         assert np.array_equal(*features([design, space.simplify(design)]))
 
 
-@pytest.mark.parametrize("space", [CELL, TREE, layered.SPACE, nasbench201.SPACE], ids=lambda space: space.name)
+@pytest.mark.parametrize(
+    "space", [CELL, TREE, layered.SPACE, nasbench201.SPACE], ids=lambda space: space.name
+)
 def test_blocks_are_of_one_size(space):
     features = Features(space)
     rng = np.random.default_rng(2)
@@ -178,7 +180,7 @@ def test_says_what_it_believed_and_what_it_considered(make):
     search(strategy, made_up(layered.SPACE), 30)
     proposal = strategy.ask(np.random.default_rng(9), [])
     assert proposal.reason.kind == "acquisition"
-    assert set(proposal.reason.scores) == {"mean", "std", "acquisition"}
+    assert set(proposal.reason.scores) == {"mean", "std", "low", "high", "acquisition"}
     assert len(proposal.candidates) == 5
     taken = proposal.reason.scores["acquisition"]
     assert all(c.score <= taken and "lower" in c.rejected_by for c in proposal.candidates)

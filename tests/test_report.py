@@ -309,7 +309,7 @@ def test_a_run_with_shared_weights_is_told_in_its_three_phases(tmp_path):
     text = page_of(result)
     told = section(text, "shared")
     assert "<dd>30 epochs</dd><dd>random designs reach 41.0 %, 1 min 35 s</dd>" in told
-    assert "<dd>60 scored</dd><dd>30 s</dd>" in told
+    assert "<dd>60 scored</dd><dd>2 designs per second, 30 s</dd>" in told
     assert "5 best, 5 spread over the ranking, from scratch, 12 epochs each, 3 min 20 s" in told
     assert "also do well when trained alone" in told
     ranking, scored = re.findall(r'<figure class="plot">.*?</figure>', told, re.S)

@@ -10,8 +10,8 @@ import pandas as pd
 from scipy.stats import beta
 
 from raynas.explanation.claims import LEVEL, Claim
+from raynas.objective import COUNTS
 from raynas.run import RunInfo
-from raynas.tables import COUNTS
 
 Make = Callable[..., Claim]  # `Findings._claim`: adds what all claims of a run share
 LayerCosts = Sequence[Mapping[str, Any]]  # see raynas.costs.layers

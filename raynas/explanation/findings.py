@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from raynas.architecture import Architecture, Decision, Option, option_text
-from raynas.explanation import collapse, designs, ranking
+from raynas.explanation import collapse, designs, predictions, ranking, scaling
 from raynas.explanation.claims import LEVEL, Claim, Verdict, identify, snapshot
 from raynas.explanation.effects import Array, Effects, evenly, fit
 from raynas.objective import Objective
@@ -38,11 +38,13 @@ class Findings:
         info: the run's problem and space.
         trials: `raynas.load(RUN).trials`.
         choices: `raynas.load(RUN).choices`, if something decided while shared weights trained.
+        proposals: `raynas.load(RUN).proposals`, which hold what was predicted.
     """
 
     info: RunInfo
     trials: pd.DataFrame
     choices: pd.DataFrame | None = None
+    proposals: pd.DataFrame | None = None
     front: pd.DataFrame = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,6 +71,9 @@ class Findings:
         claims += ranking.claims(self._claim, self.trials, self.info)
         if self.choices is not None and len(self.choices):
             claims += collapse.claims(self._claim, self.choices)
+        if self.proposals is not None:
+            claims += predictions.claims(self._claim, self.trials, self.proposals, self.info)
+        claims += scaling.claims(self._claim, self.trials, self.info)
         claims += self.marginal_effects()
         if trial is not None:
             claims += designs.shares(self._claim, trial, layer_costs)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from raynas.explanation.claims import Claim
 from raynas.explanation.ranking import FEWEST
+from raynas.objective import COSTS, COUNTS, KNOWN, TOLD, figure
 from raynas.screening import SHARED
-from raynas.tables import COUNTS
 
 SHARES = ("accuracy", "test_accuracy", "shared_accuracy")  # shares of one, worded in per cent
 CLOSE = 0.5  # a rank correlation from which one ranking stands for the other
@@ -35,6 +35,7 @@ def chosen(claims: Sequence[Claim], most: int) -> list[Claim]:
     clear = [c for c in effects.values() if c.verdict != "open"]
     unclear = [c for c in effects.values() if c.verdict == "open"]
     best = [c for kind in FIRST for c in claims if c.kind == kind]
+    best += [c for c in claims if c.kind == "scaling"][:1]  # against the best of the others
     rest = [*_best_saving(claims), *unclear[:1], *[c for c in claims if c.kind == "share"]]
     return [*best, *clear[: max(most - len(best) - len(rest), 1)], *rest][:most]
 
@@ -57,12 +58,17 @@ def value(number: float, metric: str) -> str:
     """A metric's value as it is said: per cent for shares, thousands separated for counts."""
     if metric in SHARES:
         return f"{100 * number:.1f} %"
-    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
+    return figure(number)
 
 
 def plural(count: int, noun: str) -> str:
     """`1 epoch`, `2 epochs`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def noun(metric: str) -> str:
+    """A metric without its unit: `latency` for `latency_ms`."""
+    return metric.rpartition("_")[0].replace("_", " ") if metric in TOLD else metric
 
 
 def quantity(metric: str) -> str:
@@ -79,7 +85,7 @@ def reading(c: Claim) -> str:
 
 def _performance(c: Claim) -> str:
     name = c.metric.removeprefix("test_")
-    rest = [f"{value(v, n)} {n}" for n, v in c.side_effects.items() if n != name]
+    rest = [_amount(v, n) for n, v in c.side_effects.items() if n != name]
     told = f"{c.metric.replace('_', ' ')} {_value(c)}{_interval(c)}"
     if c.metric != name:
         told = f"validation {name} {value(c.side_effects[name], name)}, {told}"
@@ -92,7 +98,7 @@ def _performance(c: Claim) -> str:
 
 def _trade_off(c: Claim) -> str:
     saved = [
-        f"{1 / r:.1f} times {_fewer(n)} {n}" if r < 1 else f"{r:.1f} times more {n}"
+        f"{1 / r:.1f} times {_fewer(n)} {noun(n)}" if r < 1 else f"{r:.1f} times more {noun(n)}"
         for n, r in c.side_effects.items()
         if r > 0
     ]
@@ -172,6 +178,55 @@ def _collapse(c: Claim) -> str:
     )
 
 
+def _prediction(c: Claim) -> str:
+    before = f"what was predicted of {quantity(c.metric)} before each trial"
+    estimate = c.estimate or 0.0
+    if c.verdict == "open":
+        said = f"It is open whether {before} ranks the trials as their readings do"
+    elif estimate < 0:
+        said = f"{before[0].upper()}{before[1:]} ranks the trials the wrong way round"
+    else:
+        how = "as" if estimate >= CLOSE else "only roughly as"
+        said = f"{before[0].upper()}{before[1:]} ranks the trials {how} their readings do"
+    left = _left_out(c)
+    end = f", over {plural(c.n_trials, 'finished trial')}{left}"
+    return f"{said}: rank correlation {estimate:.2f}{_interval(c)}{end}{_doubt(c)}."
+
+
+def _calibration(c: Claim) -> str:
+    assert c.estimate is not None
+    assert c.ci_low is not None
+    assert c.ci_high is not None
+    held = round(c.estimate * c.n_trials)
+    level = f"{100 * c.ci_level:.0f} %"
+    low, high = (f"{100 * v:.0f}" for v in (c.ci_low, c.ci_high))
+    if c.verdict == "open":
+        end = "which fits what they say"
+    elif c.estimate < c.ci_level:
+        end = "fewer than they say: the predictions are less sure than they look"
+    else:
+        end = "more than they say: the predictions are surer than they look"
+    return (
+        f"The {level} intervals predicted for {quantity(c.metric)} held {held} of "
+        f"{plural(c.n_trials, 'reading')}: {100 * c.estimate:.0f} % ({level}: {low} to {high}), "
+        f"{end}{_left_out(c)}."
+    )
+
+
+def _left_out(c: Claim) -> str:
+    stopped = int(c.side_effects["stopped_early"])
+    return f" ({stopped} more were stopped early and are not judged)" if stopped else ""
+
+
+def _scaling(c: Claim) -> str:
+    sure = ", too few to tell from chance" if c.lfsr is None else f", one seed each{_doubt(c)}"
+    return (
+        f"{_likely(c)}Growing depth, width and resolution together ({c.chosen}) instead of "
+        f"{c.alternative} alone: {c.metric} {_change(c)}{_interval(c)} at the same {c.path} "
+        f"{reading(c)}, over {plural(c.n_trials, 'larger size')}{sure}."
+    )
+
+
 _WORDS: dict[str, Callable[[Claim], str]] = {
     "performance": _performance,
     "tradeoff": _trade_off,
@@ -180,6 +235,9 @@ _WORDS: dict[str, Callable[[Claim], str]] = {
     "share": _share,
     "ranking": _ranking,
     "collapse": _collapse,
+    "scaling": _scaling,
+    "prediction": _prediction,
+    "calibration": _calibration,
 }
 
 
@@ -188,6 +246,12 @@ def _best_saving(claims: Sequence[Claim]) -> list[Claim]:
     offers = [c for c in claims if c.kind == "tradeoff" and c.side_effects]
     free = [c for c in offers if c.verdict == "open"]
     return sorted(free or offers, key=lambda c: sum(c.side_effects.values()))[:1]
+
+
+def _amount(number: float, metric: str) -> str:
+    """`48,210 params`, `3.2 ms of latency`."""
+    unit = f"{KNOWN[metric][1]} of " if metric in TOLD else ""
+    return f"{value(number, metric)} {unit}{noun(metric)}"
 
 
 def _fewer(metric: str) -> str:
@@ -201,7 +265,7 @@ def _designs(c: Claim) -> str:
 def _scored(c: Claim) -> bool:
     """Whether it is about a score, by shared weights or by a proxy: no training stands behind it,
     and it is no count."""
-    return c.fidelity is None and c.metric not in COUNTS
+    return c.fidelity is None and c.metric not in COSTS
 
 
 def _value(c: Claim) -> str:
@@ -222,9 +286,9 @@ def _interval(c: Claim) -> str:
     if c.ci_low is None or c.ci_high is None:
         return ""
     factor, form = (100, ".1f") if c.metric in SHARES else (1, ".3g")
-    if c.kind == "ranking":
+    if c.kind in ("ranking", "prediction"):
         factor, form = 1, ".2f"
-    sign = "" if c.kind in FIRST else "+"
+    sign = "" if c.kind in (*FIRST, "prediction") else "+"
     low, high = (f"{factor * v:{sign}{form}}" for v in (c.ci_low, c.ci_high))
     return f" ({100 * c.ci_level:.0f} %: {low} to {high})"
 

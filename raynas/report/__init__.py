@@ -15,6 +15,9 @@ from raynas.explanation.sentences import chosen, reading, sentence, summary
 from raynas.report import charts, sections, words
 from raynas.report.axes import Axis, axis
 from raynas.report.choices import choices
+from raynas.report.costs import costs
+from raynas.report.predictions import predicted
+from raynas.report.scaling import grown
 from raynas.report.shared import shared
 from raynas.result import LEVELS, SearchResult
 from raynas.run import write_atomically
@@ -66,6 +69,9 @@ def _facts(result: SearchResult, found: Sequence[Claim]) -> dict[str, Any]:
         "best": int(result.front().iloc[0]["number"]) if has_best else None,
         "front_table": sections.front_table(result) if has_best else None,
         "shared": shared(result, found),
+        "scaling": grown(result, found),
+        "predictions": predicted(result, found),
+        "costs": costs(result),
         "choices": choices(result.choices, result.architecture() if has_best else None),
         "network": sections.network(result) if has_best else None,
         "cells": _cells(result) if has_best else "",

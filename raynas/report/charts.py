@@ -52,7 +52,11 @@ class Label:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing with two axes; `left_out` points of many are not drawn."""
+    """A drawing with two axes; `left_out` points of many are not drawn.
+
+    Attributes:
+        bars: how sure points are, drawn beneath them.
+    """
 
     x: Axis
     y: Axis
@@ -62,6 +66,7 @@ class Chart:
     lines: Sequence[Line]
     labels: Sequence[Label] = ()
     left_out: int = 0
+    bars: Sequence[Line] = ()
 
 
 def trade_off(rows: pd.DataFrame, front: pd.DataFrame, info: RunInfo) -> Chart:

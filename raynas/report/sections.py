@@ -10,13 +10,15 @@ from typing import Any
 import pandas as pd
 
 from raynas.architecture import Architecture, Option, changes, option_text
+from raynas.compressing import NOTE
 from raynas.explanation.claims import Claim
 from raynas.explanation.sentences import quantity, value
+from raynas.objective import COSTS
 from raynas.report.words import changed_text, duration, goal, named, size_text, span
 from raynas.result import SearchResult, busy_seconds
 from raynas.run import RunInfo
-from raynas.tables import COUNTS
 
+SCORED = "designs scored"  # how they are called that were not trained alone
 MOST_ROWS = 50  # of the front's table
 MOST_ANCESTORS = 40
 MOST_CHIPS = 8  # choices that are listed within a part of the network
@@ -79,7 +81,7 @@ def card(result: SearchResult, claims: Sequence[Claim]) -> list[tuple[str, str, 
                     (c.metric.replace("_", " "), value(c.estimate or 0, c.metric), span(c))
                 )
         shown = {o.name for o in result.info.objectives}
-        for name in COUNTS:
+        for name in COSTS:
             if name not in shown and (text := _reading(best, name)):
                 tiles.append((name, text, "of the best design"))
     tiles += [(name, f"{len(rows):,}", _states(rows)) for name, rows in counted(result)]
@@ -103,7 +105,7 @@ def front_table(result: SearchResult) -> tuple[list[str], list[list[str]], list[
     front, info = result.front(), result.info
     names = [o.name for o in info.objectives]
     tested = f"test_{names[0]}"
-    extra = [n for n in (tested, *COUNTS) if n not in names and f"m.{n}" in front]
+    extra = [n for n in (tested, *COSTS) if n not in names and f"m.{n}" in front]
     columns = [*names, *extra]
     rows = [
         [str(r["number"]), *(_reading(r, n) for n in columns), *_effort(r)]
@@ -203,7 +205,8 @@ def notes(result: SearchResult) -> list[str]:
     """What a reader should know about the run itself."""
     ended = ["The search was interrupted by hand."] if result.interrupted else []
     ended += [f"The search ended early: {result.ended_because}"] if result.ended_because else []
-    return [*ended, *result.notes, *map(str, result.info.data.get("notes", []))]
+    kept = [NOTE] if result.info.settings.get("search_compression") else []
+    return [*ended, *result.notes, *kept, *map(str, result.info.data.get("notes", []))]
 
 
 def by_layer(claims: Sequence[Claim]) -> Iterator[tuple[str, list[list[Claim]]]]:
@@ -223,7 +226,7 @@ def counted(result: SearchResult) -> list[tuple[str, pd.DataFrame]]:
     if result.info.screening is None:
         return [("trials", rows)]
     scored = rows["purpose"] == "search"
-    return [("designs scored", rows[scored]), ("designs trained alone", rows[~scored])]
+    return [(SCORED, rows[scored]), ("designs trained alone", rows[~scored])]
 
 
 def _states(rows: pd.DataFrame) -> str:
@@ -247,8 +250,8 @@ def _turned_away(design: Architecture, candidate: Mapping[str, Any]) -> dict[str
 
 
 def _cause(error: str) -> str:
-    line = (error.splitlines() or ["no message"])[0]
-    return re.sub(r" -?[\d,]+(?= [<>] )", "", line)  # designs that break one bound belong together
+    line = (error.splitlines() or ["no message"])[0]  # designs that break one bound belong together
+    return re.sub(r" -?[\d,.]+(?:e[+-]\d+)?(?= [<>] )", "", line)
 
 
 def _numbers(numbers: Sequence[int]) -> str:

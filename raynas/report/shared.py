@@ -67,10 +67,16 @@ def _phases(result: SearchResult) -> list[tuple[str, str, str]]:
     how = "with shared weights" if result.info.shared else "without training"
     phases = [
         *([weights] if result.info.shared else []),
-        (f"search {how}", f"{len(scored):,} scored", _remark(search, [])),
+        (f"search {how}", f"{len(scored):,} scored", _remark(search, pace(search))),
         ("trained alone", plural(len(alone), "design"), _remark(alone, told)),
     ]
     return [(f"{i}. {name}", much, remark) for i, (name, much, remark) in enumerate(phases, 1)]
+
+
+def pace(search: pd.DataFrame) -> list[str]:
+    """How many designs were scored in a second; nothing where none was."""
+    scored, seconds = int((search["status"] == "finished").sum()), busy_seconds(search)
+    return [f"{scored / seconds:.3g} designs per second"] if scored and seconds else []
 
 
 def _epochs(training: pd.DataFrame) -> str:

@@ -9,8 +9,7 @@ from typing import Any
 from raynas.architecture import option_text
 from raynas.explanation.claims import Claim
 from raynas.explanation.sentences import SHARES, quantity, value
-from raynas.objective import Objective
-from raynas.tables import COUNTS
+from raynas.objective import COUNTS, Objective
 
 
 def changed_text(changed: Sequence[tuple[str, Any, Any]]) -> list[str]:

@@ -12,9 +12,19 @@ from raynas.named import settings_in
 from raynas.objective import Constraint, Objective
 from raynas.space import Space
 from raynas.strategies.base import SpaceExhausted, Strategy
+from raynas.strategies.scored import ScoresOf
 from raynas.trial import Trial
 
-__all__ = ["PROPOSING", "STRATEGIES", "Row", "SpaceExhausted", "Strategy", "make"]
+__all__ = [
+    "ANYWHERE",
+    "PROPOSING",
+    "STRATEGIES",
+    "Row",
+    "SpaceExhausted",
+    "Strategy",
+    "asked_proxies",
+    "make",
+]
 
 GIVEN = (
     "space",
@@ -22,6 +32,7 @@ GIVEN = (
     "constraints",
     "trials",
     "earlier",
+    "scorer",
 )  # what a search tells a strategy
 
 
@@ -35,6 +46,7 @@ class Row:
         controller: whether it trains a policy, which on a cluster is an actor of its own.
         one_shot: whether it is no Strategy but a way to train shared weights that decides
             meanwhile (`raynas.supernet.training.OneShot`); its fields are settings only.
+        scales: whether it needs a space whose designs grow by decisions (`compound_scaling`).
     """
 
     path: str
@@ -43,6 +55,7 @@ class Row:
     reference: str
     controller: bool = False
     one_shot: bool = False
+    scales: bool = False
 
     def load(self) -> Any:
         """The class: a dataclass whose first fields, unless `one_shot`, are space, objectives."""
@@ -76,6 +89,13 @@ STRATEGIES: dict[str, Row] = {
         "spaces with conditions and ordered sizes; with a scheduler of HyperBand's kind",
         "nothing; ten trials before it is better than random",
         "Falkner et al. 2018, arXiv:1807.01774",
+    ),
+    "compound_scaling": Row(
+        "compound_scaling:CompoundScaling",
+        "one base in several sizes: a grid at twice its FLOPs, then the family of the best",
+        "a space that asks how far, how deep and how wide to grow (compound_scaling)",
+        "Tan & Le 2019, arXiv:1905.11946",
+        scales=True,
     ),
     "darts": Row(
         "differentiable:Darts",
@@ -159,6 +179,16 @@ STRATEGIES: dict[str, Row] = {
 }
 
 PROPOSING = tuple(name for name, row in STRATEGIES.items() if not row.one_shot)
+ANYWHERE = tuple(name for name in PROPOSING if not STRATEGIES[name].scales)  # in any space
+
+
+def asked_proxies(text: str) -> tuple[str, ...]:
+    """The proxies that a strategy wants as features: `predictor:proxies=naswot+synflow`."""
+    row = STRATEGIES.get(text.partition(":")[0])
+    if row is None or "proxies=" not in text:
+        return ()
+    names = settings_in("strategy", text, row.settings()).get("proxies", "")
+    return tuple(filter(None, names.split("+")))
 
 
 def make(
@@ -168,12 +198,14 @@ def make(
     constraints: tuple[Constraint, ...] = (),
     trials: int | None = None,
     earlier: tuple[Trial, ...] = (),
+    scorer: ScoresOf | None = None,
 ) -> Strategy:
     """A strategy by its name, with settings by option: `evolution:population=50,tournament=5`.
 
     Args:
         trials: how many the search may make, as far as that is known.
         earlier: trials of searches of the same space on other data, which may guide this one.
+        scorer: computes scores that need no training, for a strategy that asks for them.
 
     Raises:
         UserError: there is none of this name, or it has no such setting.
@@ -184,7 +216,8 @@ def make(
     row = STRATEGIES[name]
     strategy = row.load()
     assert not row.one_shot, "trains shared weights: see raynas.stages"
-    given = {"constraints": constraints, "trials": trials, "earlier": earlier}
+    given: dict[str, Any] = {"constraints": constraints, "trials": trials, "earlier": earlier}
+    given["scorer"] = scorer
     wanted = {f.name for f in fields(strategy) if f.init}
     told = {key: value for key, value in given.items() if key in wanted}
     made: Strategy = strategy(

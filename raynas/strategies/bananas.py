@@ -10,7 +10,7 @@ paper's (two hidden layers of 32 units instead of ten of 20), which fit as well 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from raynas.architecture import Architecture
 from raynas.objective import Array, Constraint, Objective
 from raynas.space import Space
 from raynas.strategies.candidates import Pool, Told, beginning, chosen
+from raynas.strategies.forecast import Forecast
 from raynas.strategies.standing import normal_scores, representative
 from raynas.trial import Proposal, Trial
 
@@ -28,6 +29,7 @@ MOST = 300  # trials that the networks learn from
 WIDTH = 32  # of the two hidden layers
 STEPS = 150  # of Adam, on all trials at once
 RATE, DECAY = 0.01, 1e-3
+RESIDUAL = 0.3  # deviation of scores that the networks agree on, to begin with
 
 Single = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -39,6 +41,12 @@ class Round:
     count: int
     pool: Pool
     scores: Array  # [networks, pool]
+    forecast: Forecast | None
+
+    def expected(self, place: int) -> tuple[float, float]:
+        """Of a design of the pool, mean and deviation of the score that its trial would have."""
+        column = self.scores[:, place]
+        return float(column.mean()), math.hypot(column.std(), RESIDUAL)
 
 
 @dataclass
@@ -91,7 +99,11 @@ class Bananas:
         drawn = mean + deviation * rng.standard_normal(len(mean))
         drawn = np.where(free, drawn, -np.inf)
         what = f"score drawn from {self.networks} networks' beliefs"
-        return chosen(now.pool, mean, deviation, drawn, what, count)
+
+        def expected(place: int) -> Mapping[str, float]:
+            return told.expected(now.forecast, *now.expected(place))
+
+        return chosen(now.pool, expected, drawn, what, count)
 
     def _learned(self, count: int) -> Round | None:
         """What the first trials teach; the same after a resume, as it depends on nothing else."""
@@ -106,9 +118,11 @@ class Bananas:
             features = told.features([told.trials[i].architecture for i in kept])
             pool = told.around(parents, rng, count, CHILDREN, STRANGERS)
             scores = normal_scores(places[kept])
-            self._round = Round(
-                count, pool, ensemble(features, scores, pool.features, self.networks, rng)
-            )
+            forecast = None
+            if len(self.objectives) == 1:
+                forecast = Forecast.of(self.objectives[0], [told.trials[i] for i in kept], scores)
+            found = ensemble(features, scores, pool.features, self.networks, rng)
+            self._round = Round(count, pool, found, forecast)
         return self._round
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -14,6 +14,7 @@ from raynas.space import Space
 from raynas.strategies.base import Seen
 from raynas.strategies.earlier import Informed
 from raynas.strategies.features import Features
+from raynas.strategies.forecast import LEVEL, Forecast, surprise
 from raynas.strategies.standing import standings
 from raynas.trial import Candidate, Proposal, Reason, Trial
 
@@ -23,6 +24,7 @@ RANKED = 1000  # trials among the latest, and among the others, that are sorted 
 BEST = 10  # trials whose designs are mutated
 GUESSES = 32  # random designs among which earlier trials choose the first ones
 ROWS = 2000  # designs whose features are kept
+FIRST, STEP = 0.3, 0.2  # logarithm of how much wider: to begin with, and per trial beyond
 
 Made = tuple[Architecture, Trial | None]  # a design and the trial that it was made from
 
@@ -79,9 +81,11 @@ class Told:
     usable: int = field(default=0, init=False)
     seen: Seen = field(init=False)
     _rows: dict[str, Array] = field(default_factory=dict, init=False)
+    _widened: Array = field(init=False)  # logs of what deviations are multiplied by, either way
 
     def __post_init__(self) -> None:
         self.seen = Seen(self.space)
+        self._widened = np.full(2, FIRST)
 
     def add(self, trial: Trial) -> None:
         self.trials.append(trial)
@@ -89,6 +93,29 @@ class Told:
         unread = (np.nan,) * len(self.objectives)
         self.losses.append(losses(self.objectives, trial.metrics) if trial.usable else unread)
         self.usable += trial.usable
+        if (way := surprise(trial, self.objectives[0])) is not None:
+            missed = np.array([way < 0, way > 0], dtype=float)
+            self._widened += STEP * (missed - (1 - LEVEL) / 2)
+
+    def expected(
+        self, forecast: Forecast | None, mean: float, deviation: float
+    ) -> Mapping[str, float]:
+        """What a trial should read, its interval as wide as past ones should have been.
+
+        After each trial that read something outside of its interval the next ones are wider, else
+        narrower, in such steps that 90 % of them hold in the long run, whatever the model (Gibbs &
+        Candès 2021, arXiv:2106.00170, with widths instead of levels).
+
+        Args:
+            mean, deviation: of the learned value, as read.
+
+        Returns:
+            Nothing as long as nothing was finished.
+        """
+        if forecast is None:
+            return {}
+        below, above = np.exp(self._widened).tolist()
+        return forecast(mean, deviation, (below, above))
 
     @cached_property
     def describe(self) -> Features | Informed:
@@ -223,11 +250,16 @@ def joined(a: Pool, b: Pool) -> Pool:
 
 
 def chosen(
-    pool: Pool, mean: Array, deviation: Array, acquisition: Array, what: str, trials: int
+    pool: Pool,
+    expected: Callable[[int], Mapping[str, float]],
+    acquisition: Array,
+    what: str,
+    trials: int,
 ) -> Proposal:
     """The design of the highest acquisition (-inf: not to be had), and why not the next ones.
 
     Args:
+        expected: of a design at a place in the pool, what its trial should read.
         what: the acquisition in words.
         trials: how many the predictor learned from.
     """
@@ -236,11 +268,7 @@ def chosen(
     first = int(order[0])
     architecture, origin = pool.architectures[first], pool.origins[first]
     note = f"the highest {what} of {len(pool.architectures)} designs, learned from {trials} trials"
-    scores = {
-        "mean": float(mean[first]),
-        "std": float(deviation[first]),
-        "acquisition": float(acquisition[first]),
-    }
+    scores = {**expected(first), "acquisition": float(acquisition[first])}
     if origin is None:
         reason = Reason("acquisition", note, scores=scores)
     else:

@@ -52,6 +52,11 @@ class GaussianProcess:
         left = np.maximum(1.0 - (projected**2).sum(axis=0), JITTER)
         return mean, np.sqrt(self.scale * left)
 
+    @property
+    def noise(self) -> float:
+        """The standard deviation of what is read of a design around its worth."""
+        return math.sqrt(self.scale * (math.exp(self.theta[-1]) + JITTER))
+
     def kernel(self, distances: Distances) -> Array:
         return _matern(_weighted(distances, self.theta))
 

@@ -7,7 +7,8 @@ process each and the expected gain of dominated volume.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -31,13 +32,16 @@ from raynas.strategies.candidates import (
     joined,
 )
 from raynas.strategies.comparable import comparable_losses
+from raynas.strategies.forecast import Forecast
 from raynas.strategies.gaussian import GaussianProcess, Theta, between, fitted, most_probable
+from raynas.strategies.scored import Scored, ScoresOf, Standard, slope
 from raynas.strategies.standing import normal_scores, representative
 from raynas.trial import Proposal, Trial
 
 MOST = 300  # trials that a process learns from
 CHILDREN, STRANGERS, SECOND = 200, 100, 100  # candidates where a space is too large to go through
 SHORT = 1000  # candidates where it is not: those of the highest hope
+SCORED = 32  # of them whose proxies are computed, where proxies are asked for
 REFIT, REWEIGH = 1 / 200, 1 / 10  # shares of new trials; the latter for weights and noise
 
 
@@ -46,9 +50,11 @@ class Data:
     """What processes learn from: places of all trials `[count]`, features and values of some."""
 
     places: Array
+    architectures: Sequence[Architecture]
     features: Array
     values: tuple[Array, ...]
     scales: tuple[Scale, ...]
+    forecast: Forecast | None
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,10 @@ class State:
         pool: designs that they left.
         known: the features that the processes learned from, in these blocks.
         scales: from losses to what the processes learned; empty for one process.
+        forecast: from what the first process learned to readings of the first objective.
         front: losses that nothing dominates; worst: of any trial, per objective.
         stalled: for how many trials nothing better has come.
+        lifts: per process, what proxies say of known designs and of the pool, beside it.
     """
 
     count: int
@@ -70,23 +78,35 @@ class State:
     blocks: tuple[slice, ...]
     processes: tuple[GaussianProcess, ...]
     scales: tuple[Scale, ...]
+    forecast: Forecast | None
     front: Array
     worst: Array
     stalled: int
+    lifts: tuple[tuple[Array, Array], ...] = ()
 
     @cached_property
     def believed(self) -> tuple[tuple[Array, Array, Array], ...]:
         """The pool's designs as projected, their means and deviations, per process."""
         distances = between(self.known, self.pool.features, self.blocks)
         projected = [p.project(distances) for p in self.processes]
-        return tuple((j, *p.predict(j)) for p, j in zip(self.processes, projected, strict=True))
+        beliefs = [(j, *p.predict(j)) for p, j in zip(self.processes, projected, strict=True)]
+        if self.lifts:
+            pairs = zip(beliefs, self.lifts, strict=True)
+            beliefs = [(j, mean + own, deviation) for (j, mean, deviation), (_, own) in pairs]
+        return tuple(beliefs)
 
     @cached_property
     def best(self) -> float:
         """The best mean of a told design."""
         process = self.processes[0]
         projected = process.project(between(self.known, self.known, self.blocks))
-        return float(process.predict(projected)[0].max())
+        lift = self.lifts[0][0] if self.lifts else 0.0
+        return float((process.predict(projected)[0] + lift).max())
+
+    def expected(self, place: int) -> tuple[float, float]:
+        """Of a design of the pool, mean and deviation of what the first process would be told."""
+        _, mean, deviation = self.believed[0]
+        return float(mean[place]), math.hypot(deviation[place], self.processes[0].noise)
 
     def predict(self, running: Array | None = None) -> tuple[Array, Array]:
         """Means and deviations `[M, pool]`, as if running designs `[R, D]` met their means."""
@@ -125,6 +145,9 @@ class Predictor:
             the posterior (Thompson sampling), so that a wrong model cannot hold the search.
         earlier: trials of searches of the same space on other data (see `Informed`); they also
             choose the first designs among random ones.
+        proxies: names of scores that need no training, such as `naswot+synflow`: features of the
+            trials and of the most promising designs, which are weighed once more with them.
+        scorer: computes them; a second or so per design.
     """
 
     space: Space
@@ -133,15 +156,22 @@ class Predictor:
     initial: int = 8
     patience: int = 25
     earlier: tuple[Trial, ...] = ()
+    proxies: str = ""
+    scorer: ScoresOf | None = None
     _told: Told = field(init=False)
+    _scored: Scored | None = field(init=False, default=None)
     _state: State | None = field(init=False, default=None)
     _theta: tuple[tuple[int, int], tuple[Theta, ...]] = field(init=False, default=((0, 0), ()))
 
     def __post_init__(self) -> None:
         self._told = Told(self.space, self.objectives, self.constraints, self.earlier)
+        if self.proxies and self.scorer is not None:
+            self._scored = Scored(tuple(self.proxies.split("+")), self.scorer)
 
     def tell(self, trial: Trial) -> None:
         self._told.add(trial)
+        if self._scored is not None:
+            self._scored.tell(trial)
 
     def ask(self, rng: np.random.Generator, pending: Sequence[Architecture]) -> Proposal:
         told = self._told
@@ -159,7 +189,12 @@ class Predictor:
         running += pending
         mean, deviation = state.predict(told.features(running) if running else None)
         what, acquisition = self._acquisition(state, mean, deviation, free, rng)
-        return chosen(state.pool, mean[0], deviation[0], acquisition, what, state.count)
+
+        def expected(place: int) -> Mapping[str, float]:
+            scores = self._scored.named(state.pool.architectures[place]) if self._scored else {}
+            return {**told.expected(state.forecast, *state.expected(place)), **scores}
+
+        return chosen(state.pool, expected, acquisition, what, state.count)
 
     def _acquisition(
         self,
@@ -203,15 +238,35 @@ class Predictor:
         _, first = np.unique(front, axis=0, return_index=True)  # equals of old ones are no news
         stalled = count - 1 - max((best[i] for i in first), default=0)
         worst = np.nanmax(points, axis=0)
-        parts = data.features, blocks, processes, data.scales, front, worst, stalled
+        learned = processes, data.scales, data.forecast
+        parts = data.features, blocks, *learned, front, worst, stalled
         rng = np.random.default_rng((count, 3))
         if (pool := told.remaining(count)) is not None:
             state = State(count, pool, *parts)
-            return replace(state, pool=pool.part(self._promising(state, rng)[:SHORT]))
+            state = replace(state, pool=pool.part(self._promising(state, rng)[:SHORT]))
+            return self._weighed(state, data, rng)
         pool = told.around(told.best(data.places), rng, count, CHILDREN, STRANGERS)
         state = State(count, pool, *parts)
         parents = [pool.made(i) for i in self._promising(state, rng)[:BEST]]
-        return replace(state, pool=joined(pool, told.around(parents, rng, count, SECOND)))
+        state = replace(state, pool=joined(pool, told.around(parents, rng, count, SECOND)))
+        return self._weighed(state, data, rng)
+
+    def _weighed(self, state: State, data: Data, rng: np.random.Generator) -> State:
+        """With proxies: only the most promising designs, and processes of what these leave open."""
+        if self._scored is None:
+            return state
+        pool = state.pool.part(self._promising(state, rng)[:SCORED])
+        scores = self._scored(data.architectures)
+        standard = Standard.of(scores)
+        known, own = standard(scores), standard(self._scored(pool.architectures))
+        slopes = [slope(known, values) for values in data.values]
+        distances = between(data.features, data.features, state.blocks)
+        processes = tuple(
+            fitted(distances, values - known @ b)
+            for values, b in zip(data.values, slopes, strict=True)
+        )
+        lifts = tuple((known @ b, own @ b) for b in slopes)
+        return replace(state, pool=pool, processes=processes, lifts=lifts)
 
     def _weights(self, count: int, data: Data) -> tuple[Theta, ...]:
         """Each process's weights and noise, found anew when a tenth of the trials is new."""
@@ -234,13 +289,17 @@ class Predictor:
         if len(kept) < 2:
             return None
         trials = [told.trials[i] for i in kept]
-        features = told.features([t.architecture for t in trials])
+        designs = [t.architecture for t in trials]
+        features = told.features(designs)
         if len(self.objectives) == 1 or not any(t.status == "finished" for t in trials):
-            return Data(places, features, (normal_scores(places[kept]),), ())
+            scores = normal_scores(places[kept])
+            forecast = Forecast.of(self.objectives[0], trials, scores)
+            return Data(places, designs, features, (scores,), (), forecast)
         points = comparable_losses(trials, self.objectives, self.constraints)
         scales = tuple(Scale.of(column) for column in points.T)
         values = tuple(s(column) for s, column in zip(scales, points.T, strict=True))
-        return Data(places, features, values, scales)
+        forecast = Forecast.of(self.objectives[0], trials, values[0])
+        return Data(places, designs, features, values, scales, forecast)
 
     def _promising(self, state: State, rng: np.random.Generator) -> list[int]:
         """The places in the pool, those of the highest hope first."""
