@@ -2,6 +2,7 @@ import builtins
 import json
 import subprocess
 import sys
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -121,6 +122,31 @@ def test_equal_layers_in_a_row_become_a_loop():
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4), *rows, nn.Linear(4, 7))
     text, _ = written(model)
     assert "for _ in range(5)" in text
+
+
+def test_sizes_that_follow_from_others_are_known_where_functions_are_put_in():
+    def wide(c_in, hidden):  # used once, inside of a function that is used once
+        return nn.Sequential(nn.Conv2d(c_in, hidden, 1), nn.BatchNorm2d(hidden), nn.SiLU())
+
+    def block(hidden):
+        parts = [("expand", wide(hidden // 2, hidden)), ("project", nn.Conv2d(hidden, 4, 1))]
+        return nn.Sequential(OrderedDict(parts))
+
+    rows = [Held(block(8)) for _ in range(2)]
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 1), *rows, nn.AvgPool2d(16), nn.Flatten(), nn.Linear(4, 7)
+    )
+    text, _ = written(model)
+    assert "class Held" in text
+
+
+class Held(nn.Module):
+    def __init__(self, branch):
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x):
+        return x + self.branch(x)
 
 
 def test_rounded_and_parametrized_weights_are_written_as_they_act():

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 from typing import Any
 
-from raynas.export.naming import BARE, Late
+from raynas.export.naming import BARE, Formula, Late
 from raynas.export.recording import Forward, Step
 from raynas.export.sharing import Definition
 from raynas.export.terms import Batch, Made, Own, Slot, Term, Value, defaults, leaf
@@ -67,7 +67,7 @@ def definition(found: Definition) -> str:
 
 def text(value: Any) -> str:
     """A call or a value on one line."""
-    if isinstance(value, Late):
+    if isinstance(value, Late | Formula):
         return value.slot().text
     if isinstance(value, Slot):
         return value.text
@@ -136,7 +136,7 @@ def _call(term: Term) -> str:
             said.append(text(value) if bare else f"{name}={text(value)}")
         elif name is None or (term.head.startswith("nn.") and name not in known):
             said.append(text(value))
-        elif isinstance(value, Late | Slot) or name not in known or known[name] != value:
+        elif isinstance(value, Late | Formula | Slot) or name not in known or known[name] != value:
             said.append(f"{name}={text(value)}")
     return f"{term.head}({', '.join(said)})"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os.path import commonpath
 from typing import Any
 
@@ -224,6 +224,21 @@ class Late:
         return Slot(f"self.{text}" if self.within else text)
 
 
+@dataclass(frozen=True)
+class Formula:
+    """`{} // 2` of a parameter, or of another formula."""
+
+    text: str
+    parts: tuple[Any, ...]
+
+    def slot(self) -> Slot:
+        said = [p.slot().text if isinstance(p, Late | Formula) else p for p in self.parts]
+        return Slot(self.text.format(*said))
+
+
+UNDONE = {"{} // 2": "2 * {}", "{} // 4": "4 * {}", "2 * {}": "{} // 2", "4 * {}": "{} // 4"}
+
+
 def _optional(column: _Column) -> bool:
     return _base(column.name) in ONES and 1 in column.values and not column.text
 
@@ -266,14 +281,25 @@ def filled(term: Any, given: Mapping[str, Any]) -> Any:
     if isinstance(term, Term):
         args = tuple((n, filled(v, given)) for n, v in term.args)
         return Term(term.head, args, term.keys)
+    if isinstance(term, Formula):
+        return _formula(term.text, tuple(filled(p, given) for p in term.parts))
     if not isinstance(term, Late):
         return term
     if not term.column.base:
         return given[term.column.name]
-    values = [given[c.name] for c in term.column.base]
-    said = [v.slot().text if isinstance(v, Late) else getattr(v, "text", v) for v in values]
-    text = term.column.text.format(*said)
-    return Slot(text) if any(isinstance(v, Late | Slot) for v in values) else _computed(text)
+    return _formula(term.column.text, tuple(given[c.name] for c in term.column.base))
+
+
+def _formula(text: str, parts: tuple[Any, ...]) -> Any:
+    """`{} // 2` of some parts: a number where they are numbers."""
+    if not any(isinstance(p, Late | Formula) for p in parts):
+        return _computed(text.format(*parts))
+    inner = parts[0]
+    if isinstance(inner, Formula) and inner.text == UNDONE.get(text):
+        return inner.parts[0]
+    if isinstance(inner, Late) and inner.column.text and inner.column.text == UNDONE.get(text):
+        return replace(inner, column=inner.column.base[0])
+    return Formula(text, parts)
 
 
 def _computed(text: str) -> int:

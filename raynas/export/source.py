@@ -144,9 +144,12 @@ def _checked(
 ) -> dict[str, Tensor]:
     """Runs the file, gives its network the weights, and compares what the two compute."""
     module: dict[str, Any] = {"__name__": "exported", "__file__": "exported.py"}
-    exec(compile(said, "exported.py", "exec"), module)
-    with torch.random.fork_rng(devices=[]):
-        network = module["network"]()
+    try:
+        exec(compile(said, "exported.py", "exec"), module)
+        with torch.random.fork_rng(devices=[]):
+            network = module["network"]()
+    except Exception as error:  # a network that nobody has thought of: the others can have it
+        raise UserError(f"what was written cannot be run ({error}). {OTHERWISE}") from error
     state = _state(model, recording)
     missing = [key for key in network.state_dict() if key not in state]
     if missing:
