@@ -240,7 +240,7 @@ def test_safetensors_say_what_they_are(run):
     from safetensors import safe_open
 
     path = result_of(run).export(format="safetensors")
-    assert path == run / "exports" / "trial0.safetensors"
+    assert path == run / "exports" / "trial0_weights.safetensors"
     with safe_open(path, "pt") as file:
         said = file.metadata()
     assert json.loads(said["input_shape"]) == [1, 8, 8]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from raynas.errors import UserError, unknown
@@ -120,7 +120,7 @@ def _written(
         return torch_export(model, origin.shape, said, out)
     if format == "safetensors":
         state = {n: t.detach().clone().contiguous() for n, t in model.state_dict().items()}
-        save_file(state, out, metadata=said)
+        out.write_bytes(save(state, metadata=said))
         again = load_file(out)
         if not all(torch.equal(again[name], tensor) for name, tensor in state.items()):
             raise UserError(f"{out}: what was written is not what is read. Try another folder.")
@@ -128,7 +128,7 @@ def _written(
         return model
     text, weights = write(model, origin, out.stem)
     out.write_text(text, encoding="utf-8")
-    save_file(weights, out.with_suffix(".safetensors"), metadata=said)
+    out.with_suffix(".safetensors").write_bytes(save(weights, metadata=said))
     network: nn.Module = _imported(out).load()
     return network
 
@@ -149,11 +149,13 @@ def _imported(file: Path) -> Any:
 
 def _place(result: SearchResult, number: int, format: str, out: str | Path | None) -> Path:
     ending = FORMATS[format]
+    # A Python file has weights of its own beside it: those alone must not take their place.
+    usual = f"trial{number}{'_weights' if format == 'safetensors' else ''}{ending}"
     if out is None:
-        return result.path / "exports" / f"trial{number}{ending}"
+        return result.path / "exports" / usual
     path = Path(out)
     if path.is_dir():
-        return path / f"trial{number}{ending}"
+        return path / usual
     if path.suffix != ending:
         raise UserError(f"--out: expected a file that ends in {ending}; got {path.name!r}.")
     if format == "python" and not path.stem.isidentifier():
