@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,11 @@ from raynas.objective import COSTS, Constraint, figure
 from raynas.problem import Problem
 from raynas.space import Shape, Space
 
+if TYPE_CHECKING:
+    from raynas.costs import Latencies
+
 LEVEL = 0.95  # of the interval
+FRESH = "measured here just now (to keep a table: raynas latency measure)"
 STEPS = 300  # changes to the nearest design, where none of the sampled ones keeps the limits
 
 Measure = Callable[[Architecture], dict[str, float]]
@@ -109,15 +114,15 @@ def preview(
         problem: as for `search`: its constraints, and `input_shape` and `num_classes` or a
             dataset, which is loaded for them only where they are not given.
         space: as for `search`.
-        latency_table: a file of `raynas latency measure`; needed where a latency is limited,
-            unless the target device is mobile.
+        latency_table: a file of `raynas latency measure`; without one, where a latency is limited
+            and the target device is not mobile, one is measured first and not kept.
         samples: how many designs are drawn.
         seed: of the designs.
         data_root: where named data lies.
-        progress: is called with (designs done, designs in all).
+        progress: is called with (steps done, steps in all), first of a table that is measured.
 
     Raises:
-        UserError: a limit is on something that only training tells, or there is no table.
+        UserError: a limit is on something that only training tells, or there is no such device.
     """
     problem = Problem.of(problem if problem is not None else {})
     if other := [c.metric for c in problem.constraints if c.metric not in COSTS]:
@@ -134,25 +139,39 @@ def preview(
     names = tuple(n for n in names if n in limited | {"params", "latency_ms"} or not limited)
     latency = targets.settings_of(problem, latency_table)
     table = targets.ready(latency) if latency else None
-    if latency and table is None:
-        raise UserError(
-            "expected a latency table, or target device mobile; got a limit on latency_ms alone. "
-            f"Measure one first: raynas latency measure --space {found.name} --device "
-            f"{latency['device']} --out FILE.parquet"
-        )
+    with tempfile.TemporaryDirectory(prefix="raynas-") as folder:
+        fresh = bool(latency) and table is None
+        if latency and table is None:
+            given = (latency, found, shape, classes, progress, seed)
+            table = targets.measured_first(Path(folder), *given)
+        made = _drawn(found, shape, classes, names, table, problem, samples, seed, progress)
+    return replace(made, note=FRESH) if fresh else made
+
+
+def _drawn(
+    space: Space,
+    input_shape: Shape,
+    num_classes: int,
+    names: tuple[str, ...],
+    table: Latencies | None,
+    problem: Problem,
+    samples: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+) -> Preview:
     from raynas.costs import costs_of
 
     def measure(design: Architecture) -> dict[str, float]:
-        return costs_of(found, design, shape, classes, names, table)
+        return costs_of(space, design, input_shape, num_classes, names, table)
 
     drawn, costs = [], []
     rng = np.random.default_rng(seed)
     for i in range(samples):
-        drawn.append(found.plainest(found.sample(rng)))
+        drawn.append(space.plainest(space.sample(rng)))
         costs.append(measure(drawn[-1]))
         if progress is not None:
             progress(i + 1, samples)
-    return _summed(found, drawn, costs, problem.constraints, measure, seed, table)
+    return _summed(space, drawn, costs, problem.constraints, measure, seed, table)
 
 
 def _images(problem: Problem, seed: int, data_root: str | Path | None) -> tuple[Shape, int]:

@@ -30,7 +30,7 @@ KINDS = ("auto", "train", "shared", "proxy", "table")
 DRAWN = 100  # designs that a one-shot strategy is asked for, at most
 LONGER = 4  # times the epochs of a design alone: each step trains one path of many
 SHARES = {"supernet": 0.5, "search": 0.7}  # of the time budget that is used up by their end
-BY_PROXY = 0.2  # likewise, by the end of scoring where no weights are trained
+BY_PROXY = 0.4  # likewise, by the end of scoring where no weights are trained
 
 
 def resolved(evaluation: str, strategy: str) -> str:

@@ -7,6 +7,7 @@ import raynas
 from raynas.architecture import Decision
 from raynas.cli import main
 from raynas.errors import UserError
+from raynas.latency import measuring
 from raynas.space import Space
 
 WIDTHS = tuple(range(1, 21))
@@ -80,7 +81,6 @@ def test_a_phone_is_estimated_and_that_is_said():
     ("constraints", "message"),
     [
         ({"min_accuracy": 0.9}, "known before training .*; got accuracy"),
-        ({"max_latency_ms": 1}, "raynas latency measure --space lines --device cpu"),
     ],
 )
 def test_limits_that_cannot_be_judged_are_said(constraints, message):
@@ -95,3 +95,13 @@ def test_on_the_command_line(capsys):
     assert "random designs of nasbench201 keep max_params=300000" in printed
     assert main([*limits, "--max-params", "10", "--samples", "5"]) == 1
     assert "Limits that it keeps: max_params=" in capsys.readouterr().out
+
+
+def test_without_a_table_latencies_are_measured_first(monkeypatch):
+    quick = {"WHOLE": 4, "QUIET": 3, "SECONDS": 1e-5, "WHOLE_SECONDS": 1e-4}
+    for name, value in quick.items():
+        monkeypatch.setattr(measuring, name, value)
+    found = see({"max_latency_ms": 1000.0}, samples=30)
+    assert found.share == 1
+    assert found.costs.loc["latency_ms", "smallest"] > 0
+    assert "measured here just now" in str(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -69,7 +70,8 @@ def in_turns(
     core, which is no time that the network takes, and goes with the clock on the wall while they
     do not. Otherwise it is the clock on the wall.
     """
-    # Here, because it looks for compilers when it is imported.
+    # Here, because it looks for compilers when it is imported, and says what it does not find.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     from torch.utils.benchmark import Timer
     from torch.utils.benchmark import timer as default_timer
 
