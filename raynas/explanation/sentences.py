@@ -97,16 +97,19 @@ def _performance(c: Claim) -> str:
 
 
 def _trade_off(c: Claim) -> str:
-    saved = [
-        f"{1 / r:.1f} times {_fewer(n)} {noun(n)}" if r < 1 else f"{r:.1f} times more {noun(n)}"
-        for n, r in c.side_effects.items()
-        if r > 0
-    ]
+    saved = [_ratio(n, r) for n, r in c.side_effects.items() if r > 0]
     return (
         f"Trial {c.chosen} needs {' and '.join(saved)} than trial {c.alternative}: "
         f"{c.metric} {_change(c)}{_interval(c)}"
         f"{' on the validation split' if c.dataset else ''}{_doubt(c)}."
     )
+
+
+def _ratio(name: str, ratio: float) -> str:
+    """`1.7 times fewer params`; what is close, in percent."""
+    word, times = ("more", ratio) if ratio >= 1 else (_fewer(name), 1 / ratio)
+    much = f"{times:.1f} times" if times >= 1.1 else f"{100 * abs(ratio - 1):.1f} %"
+    return f"{much} {word} {noun(name)}"
 
 
 def _effect(c: Claim) -> str:
