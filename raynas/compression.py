@@ -289,12 +289,21 @@ def deployed(model: nn.Module) -> nn.Module:
     plain = copy.deepcopy(model)
     for layer in list(_layers(plain)):
         module, weight = layer.module, layer.weight.clone()
+        if parametrize.is_parametrized(module):
+            settle(module)
         if isinstance(module, Convolution):
             module.bits = 32
-        if parametrize.is_parametrized(module):
-            # By hand: `remove_parametrizations` changes a class that copies have in common.
-            del module.parametrizations
-            module.__class__ = type(module).__bases__[0]
-        rest = {name: value for name, value in module._parameters.items() if name != "weight"}
-        module._parameters = {"weight": nn.Parameter(weight), **rest}  # in the usual order
+        module._parameters["weight"] = nn.Parameter(weight)
     return plain
+
+
+def settle(module: nn.Module) -> None:
+    """Makes ordinary parameters of a layer's parametrized ones, as they act.
+
+    By hand: `remove_parametrizations` changes a class that a network's copies have in common.
+    """
+    names = [*module.get_submodule("parametrizations")._modules]
+    values = {name: nn.Parameter(getattr(module, name).detach().clone()) for name in names}
+    del module.parametrizations
+    module.__class__ = type(module).__bases__[0]
+    module._parameters = {**values, **module._parameters}  # in the usual order

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize, prune
 
-from raynas.blocks import Convolution, quantized
+from raynas.blocks import Convolution
+from raynas.compression import deployed, settle
 
 
 def plain(model: nn.Module) -> nn.Module:
@@ -16,30 +17,18 @@ def plain(model: nn.Module) -> nn.Module:
 
     Weights that act rounded or pruned are kept as they act.
     """
-    found = copy.deepcopy(model).cpu().eval()
+    settled = deployed(model)
+    found = (copy.deepcopy(model) if settled is model else settled).cpu().eval()
     for module in [*found.modules()]:
         if parametrize.is_parametrized(module):
-            _settle(module)
+            settle(module)
         elif prune.is_pruned(module) and hasattr(module, "weight_mask"):
             prune.remove(module, "weight")  # type: ignore[no-untyped-call]
     return _ordinary(found)
 
 
-def _settle(module: nn.Module) -> None:
-    """Makes ordinary parameters of parametrized ones.
-
-    By hand: `remove_parametrizations` changes a class that a network's copies have in common.
-    """
-    names = [*module.get_submodule("parametrizations")._modules]
-    values = {name: getattr(module, name).detach().clone() for name in names}
-    del module.parametrizations
-    module.__class__ = type(module).__bases__[0]
-    for name, value in values.items():
-        setattr(module, name, nn.Parameter(value))
-
-
 def _ordinary(module: nn.Module) -> nn.Module:
-    """Replaces convolutions that round as they act by convolutions of rounded weights."""
+    """Replaces convolutions that could round as they act by torch's own."""
     if isinstance(module, Convolution):
         return _convolution(module)
     for name, child in module._modules.items():
@@ -59,7 +48,7 @@ def _convolution(module: Convolution) -> nn.Conv2d:
         bias=module.bias is not None,
         device="meta",
     )
-    made.weight = nn.Parameter(quantized(module.weight.detach(), module.bits).clone())
+    made.weight = nn.Parameter(module.weight.detach().clone())
     if module.bias is not None:
         made.bias = nn.Parameter(module.bias.detach().clone())
     return made.to(memory_format=torch.contiguous_format).eval()
