@@ -191,6 +191,7 @@ class TuneReplay(Replay):
                 space=self.space,
                 strategy=self.name,
                 evaluator=replace(self.table, pause=PAUSE),
+                explanation_level="brief",  # the search alone is compared
                 trials=EVALUATIONS,
                 seed=self.seed,
                 run=Path(folder, "run"),

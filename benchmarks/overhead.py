@@ -74,6 +74,7 @@ def raynas_ends(trials: int, seconds: float, seed: int) -> list[float]:
             {"objectives": ["accuracy:max"]},
             space=SPACE,
             evaluator=evaluate,
+            explanation_level="brief",  # the search alone is compared
             trials=trials,
             gpus_per_trial=0,
             seed=seed,

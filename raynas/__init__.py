@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from raynas.api import load, resume, search
+    from raynas.api import audit, load, resume, search
     from raynas.architecture import Architecture, Decision
     from raynas.choices import choice, searchable
     from raynas.errors import UserError
@@ -31,6 +31,7 @@ _HOME = {
     "SearchResult": "raynas.result",
     "Space": "raynas.space",
     "UserError": "raynas.errors",
+    "audit": "raynas.api",
     "choice": "raynas.choices",
     "elastic": "raynas.resizing",
     "load": "raynas.result",
@@ -48,6 +49,7 @@ __all__ = [
     "SearchResult",
     "Space",
     "UserError",
+    "audit",
     "choice",
     "elastic",
     "load",

@@ -16,29 +16,35 @@ import pandas as pd
 
 from raynas import targets
 from raynas.architecture import Architecture
+from raynas.asked import (
+    check,
+    check_asked,
+    check_metrics,
+    check_one_shot,
+    check_screen,
+    check_screening,
+)
 from raynas.choices import as_space, located
 from raynas.compressing import with_compression
 from raynas.errors import UserError, unknown
 from raynas.evaluation import FunctionEvaluator, TableEvaluator, TrainingEvaluator
 from raynas.named import settings_in
-from raynas.objective import COSTS
-from raynas.phases import resolved
+from raynas.phases import resolved, start
 from raynas.problem import Problem
 from raynas.recipe import Recipe, with_training
 from raynas.result import LEVELS, SearchResult, busy_seconds, load
 from raynas.run import RunInfo, exists
 from raynas.running import carry_on
-from raynas.screening import Proxy, Screen, Screening, screening
+from raynas.screening import Screen, screening
 from raynas.session import Evaluator
 from raynas.space import Space
-from raynas.stages import start
 from raynas.strategies import STRATEGIES, asked_proxies, make
 from raynas.warm_start import gather
 
 if TYPE_CHECKING:
     from raynas.progress import Display
 
-__all__ = ["SearchResult", "load", "resume", "search"]
+__all__ = ["SearchResult", "audit", "load", "resume", "search"]
 
 PACKAGES = ("raynas", "ray", "torch", "numpy", "pandas", "pyarrow")
 
@@ -107,7 +113,9 @@ def search(
         start_from: designs to try first: names from `raynas spaces NAME --known`, or texts.
         warm_start: folders of runs of the same space, on other data: their best designs are tried
             first, and strategies that can learn from their trials do.
-        explanation_level: brief, standard or detailed.
+        explanation_level: brief, standard or detailed: how much is said at the end, and how many
+            of the trials buy certainty (`raynas.certainty`): none; designs drawn at random and the
+            best design again with fresh seeds; edits of it and an audit of claims as well.
         seed: of the search, the data splits and every training. One process (`driver="local"`)
             repeats a search exactly; on a cluster results race, and later proposals with them.
         run: folder to make; None makes one under `runs/`.
@@ -130,9 +138,9 @@ def search(
         raise unknown("strategy", strategy.partition(":")[0], sorted(STRATEGIES))
     evaluation = resolved(evaluation, strategy)
     start_from = [start_from] if isinstance(start_from, str) else start_from
-    _check(scheduler, ("asha", "bohb", "median", "none"), "scheduler")
-    _check(explanation_level, LEVELS, "explanation level")
-    _check(driver, ("tune", "local"), "driver")
+    check(scheduler, ("asha", "bohb", "median", "none"), "scheduler")
+    check(explanation_level, LEVELS, "explanation level")
+    check(driver, ("tune", "local"), "driver")
     builds = evaluator is None and evaluation.partition(":")[0] != "table"
     if latency_table and not builds:
         raise UserError(
@@ -171,7 +179,7 @@ def search(
     }
     judge = _evaluator(evaluator, problem, space, settings, download)
     found = judge.space if isinstance(judge, TrainingEvaluator) else as_space(space)
-    _check_metrics(problem, judge)
+    check_metrics(problem, judge)
     how = screening(evaluation)
     if search_compression and (how is not None or not isinstance(judge, TrainingEvaluator)):
         raise UserError(
@@ -180,14 +188,14 @@ def search(
             "evaluation train."
         )
     if how is not None:
-        _check_screening(how, evaluation, problem, evaluator, search_training, warm_start)
+        check_screening(how, evaluation, problem, evaluator, search_training, warm_start)
     if screen:
-        _check_screen(Screen.of(screen), how, judge)
+        check_screen(Screen.of(screen), how, judge)
     if how is not None and STRATEGIES[strategy.partition(":")[0]].one_shot:
-        _check_one_shot(how, strategy)
+        check_one_shot(how, strategy)
     else:
         make(strategy, found, problem.objectives)  # before anything is written
-        _check_asked(asked_proxies(strategy), judge)
+        check_asked(asked_proxies(strategy), judge)
     for text in settings["start_from"]:
         start(found, text)
     runs = [warm_start] if isinstance(warm_start, str | Path) else warm_start
@@ -235,26 +243,9 @@ def resume(
         UserError: nothing is left of its budgets and no new one is given.
     """
     folder = Path(run)
-    info = RunInfo.read(folder)
-    problem = info.problem
-    if dataset is not None:
-        problem = Problem.of({**problem.to_dict(), "dataset": dataset})
-    elif problem.dataset == "(own data)" and evaluator is None:
-        raise UserError(
-            f"{run} was searched on data handed over in Python, which a run does not keep. "
-            "Use raynas.resume(run, dataset=...)."
-        )
-    if evaluator is None and info.settings.get("evaluation") == "own":
-        raise UserError(
-            f"{run} was searched with an evaluator of your own, which a run does not keep. "
-            "Use raynas.resume(run, evaluator=...)."
-        )
-    space = space if space is not None else info.settings["space"]
-    if space is None and evaluator is None:
-        raise UserError(f"{run} has an own space: use raynas.resume(run, space=...).")
-    past = load(folder).trials
+    info, judge, past = _opened(folder, "resume", dataset, space, evaluator)
     wanted = trials or info.settings["trials"]
-    used = _evaluated(past) >= wanted and info.screening is None
+    used = info.screening is None and _evaluated(past) >= wanted
     seconds = info.settings["seconds"]
     if time_budget_hours is not None:
         seconds = time_budget_hours * 3600
@@ -265,13 +256,83 @@ def resume(
             f"{run} has used its budget ({_evaluated(past)} designs, {busy_seconds(past):.0f} s). "
             "Give more: --trials (in all) or --time-budget (from now)."
         )
+    return carry_on(folder, info, judge, wanted, seconds, address, display, new=False)
+
+
+def audit(
+    run: str | Path,
+    *,
+    trials: int = 10,
+    dataset: Any = None,
+    space: Space | Callable[..., Any] | str | None = None,
+    evaluator: Evaluator | Function | None = None,
+    address: str | None = None,
+    display: Display | None = None,
+) -> SearchResult:
+    """Puts claims of a search to the test: draws some, trains their edits, says who was right.
+
+    Each design that they are about is trained with a fresh seed as well, if it was not before.
+    `result.claims` tells what came of it (kind `audit`).
+
+    Args:
+        run: the run's folder.
+        trials: claims to test; those tested before stay tested.
+        dataset, space, evaluator: again, if they were your own objects.
+
+    Raises:
+        ArchiveError: there is no such run, or it is being written now.
+        UserError: designs of the run are not trained alone, read the same each time, or there is
+            no further claim to test.
+    """
+    folder = Path(run)
+    info, judge, _ = _opened(folder, "audit", dataset, space, evaluator)
+    if info.screening is not None or isinstance(judge, FunctionEvaluator | TableEvaluator):
+        raise UserError(
+            f"{run}: expected designs that are trained one by one, each time with another seed; "
+            f"got evaluation {info.settings['evaluation']}, which a second reading cannot test."
+        )
+    return carry_on(
+        folder, info, judge, info.settings["trials"], None, address, display, False, audit=trials
+    )
+
+
+def _opened(
+    folder: Path,
+    call: str,
+    dataset: Any,
+    space: Space | Callable[..., Any] | str | None,
+    evaluator: Evaluator | Function | None,
+) -> tuple[RunInfo, Evaluator, pd.DataFrame]:
+    """A run that is to be gone on with: what it asks, who measures, its trials.
+
+    Raises:
+        ArchiveError: there is no such run.
+        UserError: it needs objects of the caller's own that are not given.
+    """
+    info = RunInfo.read(folder)
+    problem = info.problem
+    if dataset is not None:
+        problem = Problem.of({**problem.to_dict(), "dataset": dataset})
+    elif problem.dataset == "(own data)" and evaluator is None:
+        raise UserError(
+            f"{folder} was searched on data handed over in Python, which a run does not keep. "
+            f"Use raynas.{call}(run, dataset=...)."
+        )
+    if evaluator is None and info.settings.get("evaluation") == "own":
+        raise UserError(
+            f"{folder} was searched with an evaluator of your own, which a run does not keep. "
+            f"Use raynas.{call}(run, evaluator=...)."
+        )
+    space = space if space is not None else info.settings["space"]
+    if space is None and evaluator is None:
+        raise UserError(f"{folder} has an own space: use raynas.{call}(run, space=...).")
     judge = _evaluator(evaluator, problem, space, info.settings, download=False)
     code = judge.space if isinstance(judge, TrainingEvaluator) else space and as_space(space)
     if code:
         info = replace(info, space=code.with_decisions(info.space))
         if isinstance(judge, TrainingEvaluator):
             judge.space = info.space
-    return carry_on(folder, info, judge, wanted, seconds, address, display, new=False)
+    return info, judge, load(folder).trials
 
 
 def _evaluator(
@@ -316,78 +377,6 @@ def _evaluator(
     )
 
 
-def _check_screening(
-    how: Screening,
-    evaluation: str,
-    problem: Problem,
-    evaluator: object,
-    search_training: bool,
-    warm_start: object,
-) -> None:
-    """Raises UserError if scores cannot do what is asked."""
-    given = {"own evaluator": evaluator, "warm_start": warm_start}
-    given |= {"search_training": search_training}
-    if asked := [name for name, value in given.items() if value]:
-        raise UserError(
-            f"evaluation {evaluation}: expected no {asked[0]}, which {how.by} cannot make use of. "
-            "Leave it away, or take evaluation train."
-        )
-    known = ("accuracy", "loss", *COSTS)
-    if other := [o.name for o in problem.objectives if o.name not in known]:
-        raise UserError(
-            f"evaluation {evaluation}: expected objectives that {how.by} can tell "
-            f"({', '.join(known)}); got {other[0]}."
-        )
-    if isinstance(how, Proxy):
-        _check_proxy(how.name)
-        if how.name in (o.name for o in problem.objectives):
-            raise UserError(
-                f"evaluation {evaluation}: expected a proxy that is no objective itself; got "
-                f"{how.name}. Take another proxy, or leave the objective {how.name} away."
-            )
-    elif how.weights and not Path(how.weights).is_file():
-        raise UserError(f"weights={how.weights}: expected a file; there is none.")
-    elif not how.weights:
-        from raynas.supernet.paths import Paths
-
-        Paths(how.rule)
-
-
-def _check_proxy(name: str) -> None:
-    from raynas.proxies import PROXIES
-
-    _check(name, PROXIES, "proxy")
-
-
-def _check_screen(screen: Screen, how: Screening | None, judge: Evaluator) -> None:
-    """Raises UserError if there is no such proxy, or nothing that it could spare training."""
-    _check_proxy(screen.name)
-    if how is not None or not isinstance(judge, TrainingEvaluator):
-        raise UserError(
-            "screen: expected designs that are trained one by one. Leave --screen away, or take "
-            "--evaluation train."
-        )
-
-
-def _check_asked(proxies: Sequence[str], judge: Evaluator) -> None:
-    """Raises UserError if there is no such proxy, or no network that it could score."""
-    for name in proxies:
-        _check_proxy(name)
-    if proxies and not isinstance(judge, TrainingEvaluator):
-        raise UserError(
-            "proxies: expected designs that are built and trained, to be scored before that. "
-            "Leave proxies= away, or take --evaluation train."
-        )
-
-
-def _check_one_shot(how: Screening, strategy: str) -> None:
-    """Raises UserError if the strategy has no such settings, or is given weights."""
-    row = STRATEGIES[strategy.partition(":")[0]]
-    row.load()(**settings_in("strategy", strategy, row.settings()))
-    if getattr(how, "weights", ""):
-        raise UserError(f"the strategy {strategy} trains its weights itself: give no weights=.")
-
-
 def _describe(evaluator: Evaluator) -> dict[str, Any]:
     if not isinstance(evaluator, TrainingEvaluator):
         return {}
@@ -404,21 +393,6 @@ def _describe(evaluator: Evaluator) -> dict[str, Any]:
         "notes": list(data.notes),
         "recipe": asdict(evaluator.recipe),
     }
-
-
-def _check(name: str, known: Any, kind: str) -> None:
-    if name not in known:
-        raise unknown(kind, name, sorted(known))
-
-
-def _check_metrics(problem: Problem, evaluator: Evaluator) -> None:
-    if evaluator.metrics is None:
-        return
-    known = sorted(n for n in evaluator.metrics if not n.startswith("test_"))
-    for objective in problem.objectives:
-        _check(objective.name, known, "objective")
-    for constraint in problem.constraints:
-        _check(constraint.metric, known, "constraint on a metric")
 
 
 def _versions() -> dict[str, str]:
@@ -442,4 +416,4 @@ def _new_folder(problem: Problem, space: Space, trained: bool) -> Path:
 
 
 def _evaluated(trials: pd.DataFrame) -> int:
-    return int(((trials["status"] != "infeasible") & (trials["purpose"] == "search")).sum())
+    return int((trials["status"] != "infeasible").sum())

@@ -28,6 +28,7 @@ from raynas.run import (
     cast,
     front_of,
     grown,
+    not_for_front,
     numbers,
     parts,
     read_log,
@@ -127,6 +128,8 @@ class Archive:
     def wants_weights(self, trial: Trial) -> bool:
         """Whether the trial would stand on the Pareto front now."""
         if trial.status != "finished" or not _allowed(trial, self.info):
+            return False
+        if trial.purpose in not_for_front(self.info):
             return False
         if any(o.name not in trial.metrics for o in self.info.objectives):
             return False  # scored, not trained

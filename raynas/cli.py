@@ -65,12 +65,22 @@ def _parser() -> argparse.ArgumentParser:
     front.add_argument("run_folder", metavar="RUN")
     explain = add("explain", "why the designs are as they are, with the evidence")
     explain.add_argument("run_folder", metavar="RUN")
-    explain.add_argument("--layer", type=int, help="only this layer of the design (from 0)")
+    what = explain.add_mutually_exclusive_group()
+    what.add_argument("--layer", type=int, help="only this layer of the design (from 0)")
+    what.add_argument("--decision", metavar="NAME", help="all of one, such as layer3.kernel_size")
+    what.add_argument("--versus", type=int, metavar="TRIAL", help="why not that trial's design")
+    what.add_argument(
+        "--why-not", metavar="EDITS", help="such as layer3.kernel_size=5; several apart by commas"
+    )
     explain.add_argument("--trial", type=int, help="the design to explain; default: the best")
     explain.add_argument("--level", choices=("brief", "standard", "detailed"), default="detailed")
+    audit = add("audit", "put claims of a run to the test: train what they are about")
+    audit.add_argument("run_folder", metavar="RUN")
+    audit.add_argument("--trials", type=_positive, default=10, help="claims to test; default: 10")
+    audit.add_argument("--address", help="of a Ray cluster to join")
     report = add("report", "write the run's HTML report anew")
     report.add_argument("run_folder", metavar="RUN")
-    for command in (explain, report):
+    for command in (explain, audit, report):
         command.add_argument(
             "--space", metavar="FILE.py:NAME", help="of a run in a space of your own: where it is"
         )
@@ -128,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     spaces.add_argument("--known", action="store_true", help="its published designs, with sizes")
     add("strategies", "the search strategies there are")
+    _add_benchmark(add("benchmark", "score strategies or explanations where the truth is known"))
     return parser
 
 
@@ -146,6 +157,16 @@ def _add_preview(command: argparse.ArgumentParser) -> None:
     data.add_argument("--data-root", metavar="DIR", help="where named sets lie")
     command.add_argument("--samples", type=_positive, default=1000, help="default: 1000")
     command.add_argument("--seed", type=int, default=0, help="of the samples")
+
+
+def _add_benchmark(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--explanations", action="store_true", help="default: strategies")
+    command.add_argument(
+        "--strategy", action="append", metavar="NAME", help="repeat it; default: most, or two"
+    )
+    for name, usual in (("seeds", "10, or 5 to explain"), ("evaluations", "100")):
+        command.add_argument(f"--{name}", type=_positive, metavar="N", help=f"default: {usual}")
+    command.add_argument("--table", metavar="FILE", help="default: a small space on digits")
 
 
 def _add_search(command: argparse.ArgumentParser) -> None:

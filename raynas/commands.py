@@ -14,19 +14,21 @@ from rich.table import Table
 from raynas import api, measured
 from raynas.architecture import Architecture, option_text
 from raynas.archive import being_written
+from raynas.auditing import audit
+from raynas.benchmark_command import benchmark
 from raynas.catalogue import spaces, strategies, wide_console
 from raynas.choices import as_space
 from raynas.errors import UserError
+from raynas.explain_command import explain
 from raynas.explanation.predictions import judged, of_frame
-from raynas.explanation.sentences import chosen, plural, sentence, summary, value
+from raynas.explanation.sentences import value
 from raynas.latency_commands import latency
 from raynas.objective import COSTS
 from raynas.progress import Display, duration
 from raynas.report import write_report
 from raynas.report.sections import SCORED, counted
 from raynas.report.shared import pace
-from raynas.report.words import named
-from raynas.result import LEVELS, SearchResult, busy_seconds, load
+from raynas.result import SearchResult, busy_seconds, load
 from raynas.space import Space
 
 DEFAULT_BUDGET = 90.0  # seconds of a search when neither trials nor a time are given
@@ -175,29 +177,6 @@ def preview(a: argparse.Namespace) -> int:
     for text in found.sentences():
         console.print(text, highlight=False, soft_wrap=not console.is_terminal)
     return 0 if found.feasible or found.found else 1
-
-
-def explain(a: argparse.Namespace) -> int:
-    result = load(a.run_folder, a.space)
-    _print_notes(result)
-    print(result.architecture(a.trial), end="\n\n")
-    if a.layer is not None:
-        print(result.get_explanation_for_layer(a.layer, a.trial))
-        return 0
-    claims = result.explain(a.trial)
-    if a.trial is not None:
-        row = result.trials.set_index("number").loc[a.trial]
-        wanted = dict.fromkeys([*result.info.objectives, *result.info.searched])
-        names = [o.name for o in wanted if not pd.isna(row.get(f"m.{o.name}"))]
-        read = [f"{named(n)} {value(float(row[f'm.{n}']), n)}" for n in names]
-        ended = str(row["status"]).replace("_", " ")
-        length = plural(row["fidelity"], "epoch")
-        print(f"• Trial {a.trial}: {ended} after {length}; {', '.join(read)}")
-        claims = [c for c in claims if c.trial in (a.trial, None) or c.kind == "effect"]
-    for claim in chosen(claims, LEVELS[a.level]):
-        print(f"• {sentence(claim)}")
-    print(f"• {summary(claims)}")
-    return 0
 
 
 def report(a: argparse.Namespace) -> int:
@@ -384,6 +363,7 @@ def _constraint(text: str) -> tuple[str, float]:
 COMMANDS = {
     "search": search,
     "resume": resume,
+    "audit": audit,
     "status": status,
     "front": front,
     "explain": explain,
@@ -396,4 +376,5 @@ COMMANDS = {
     "preview": preview,
     "spaces": spaces,
     "strategies": strategies,
+    "benchmark": benchmark,
 }

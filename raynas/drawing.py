@@ -54,7 +54,7 @@ def draw(
     from matplotlib.figure import Figure
 
     chain = _repetitions(architecture, layers)
-    pictures = [(title, *_placed(graph)) for title, graph in graphs.items()]
+    pictures = [(title, *arranged(graph)) for title, graph in graphs.items()]
     chain_width = max((_wide(lines) for lines in chain), default=0.0)
     width = 2 * MARGIN + chain_width + max((MARGIN + w for _, _, _, w, _ in pictures), default=0.0)
     chain_height = sum(_high(lines) + BETWEEN for lines in chain)
@@ -152,14 +152,14 @@ def _draw_chain(
             _arrow(axes, [(left + width / 2, bottom), (left + width / 2, top)])
 
 
-def _placed(graph: Graph) -> tuple[list[tuple[Box, float, float]], list[Any], float, float]:
+def arranged(graph: Graph) -> tuple[list[tuple[Box, float, float]], list[Any], float, float]:
     """Boxes with their centres, arrows as lines of points, width and height of the whole.
 
     Rows and order within them are Sugiyama's (1981), which keeps crossings few.
     """
     import igraph
 
-    boxes, pairs = _boxes(graph)
+    boxes, pairs = boxed(graph)
     layout = igraph.Graph(len(boxes), edges=pairs, directed=True).layout_sugiyama(
         hgap=max(box.width for box in boxes) + 0.15, vgap=GAP, maxiter=200
     )
@@ -180,7 +180,7 @@ def _placed(graph: Graph) -> tuple[list[tuple[Box, float, float]], list[Any], fl
     return placed, arrows, width, height
 
 
-def _boxes(graph: Graph) -> tuple[list[Box], list[tuple[int, int]]]:
+def boxed(graph: Graph) -> tuple[list[Box], list[tuple[int, int]]]:
     """Nodes and operations of a cell as boxes, and which leads to which."""
     names: dict[str, int] = {}
     boxes: list[Box] = []

@@ -16,9 +16,12 @@ import numpy as np
 
 from raynas.architecture import Architecture
 from raynas.errors import UserError, unknown
-from raynas.objective import Objective
+from raynas.objective import Constraint, Objective, figure
+from raynas.recipe import USUAL
 from raynas.run import RunInfo
 from raynas.screening import Screening
+from raynas.session import Evaluator
+from raynas.space import Space
 from raynas.strategies import STRATEGIES, SpaceExhausted
 from raynas.strategies.standing import standings
 from raynas.trial import Proposal, Purpose, Reason, Trial
@@ -104,3 +107,38 @@ def _alone(trial: Trial, objective: Objective, purpose: Purpose, why: str) -> Pr
     scores: Mapping[str, Any] = {objective.name: trial.metrics[objective.name]}
     reason = Reason("derived", why, (trial.number,), scores=scores)
     return Proposal(trial.architecture, reason, purpose=purpose)
+
+
+def breaks(
+    evaluator: Evaluator, constraints: Sequence[Constraint], architecture: Architecture
+) -> str:
+    """Which limits a design breaks; '' for none, and for what only training tells."""
+    try:
+        costs = evaluator.costs(architecture)
+    except Exception as error:  # it cannot be built: so its trial would say
+        return str(error)
+    known = [c for c in constraints if c.metric in costs and not c.holds(costs)]
+    return "; ".join(f"{c.metric} {figure(costs[c.metric])} breaks {c}" for c in known)
+
+
+def starts(info: RunInfo) -> list[Proposal]:
+    """The designs that a search was asked to begin with."""
+    return [start(info.space, text) for text in info.settings["start_from"]]
+
+
+def start(space: Space, text: str) -> Proposal:
+    """A design to begin with: a published one by name, or any by its text.
+
+    Where the space asks for the training too and the design does not say, it is the usual one.
+    """
+    if text in space.known:
+        known = space.known[text]
+        options, wanted = known.options, f"begins with {text} ({known.source})"
+    elif "{" in text:
+        options, wanted = Architecture.parse(text).options, "begins with this design, as asked"
+        if (named := Architecture.parse(text).space) != space.name:
+            raise UserError(f"--start-from: expected a design of {space.name}; got one of {named}.")
+    else:
+        raise unknown(f"known design of {space.name}", text, list(space.known))
+    usual = {name: option for name, option in USUAL.items() if name in space.by_name}
+    return Proposal(space.architecture({**usual, **options}), Reason("engineer", wanted))

@@ -14,14 +14,17 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 import search_spaces
-from raynas import measured, tables
-from raynas.architecture import Architecture, changes
+from raynas import asking, explained, measured, tables
+from raynas.architecture import changes
 from raynas.compressing import with_compression
 from raynas.errors import UserError
+from raynas.explained import Designs, Layers
 from raynas.explanation import claims as claim_files
+from raynas.explanation import telling
+from raynas.explanation.checking import Rephrase
+from raynas.explanation.choosing import LEVELS
 from raynas.explanation.claims import Claim
 from raynas.explanation.findings import Findings
-from raynas.explanation.sentences import chosen, sentence, summary
 from raynas.one_shot import CHOICES, LOG, SCHEMA
 from raynas.recipe import with_training
 from raynas.run import RunInfo, front_of, read
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 
     from raynas.specialize import Specialized
 
-LEVELS = {"brief": 3, "standard": 5, "detailed": 12}  # sentences at the end of a search
+__all__ = ["LEVELS", "SearchResult", "busy_seconds", "load"]
 
 
 def load(run: str | Path, space: Space | Callable[..., Any] | str | None = None) -> SearchResult:
@@ -138,9 +141,20 @@ class SearchResult:
         bounds = ", ".join(str(c) for c in self.info.constraints)
         return f"{done} designs were trained to the end, but none keeps {bounds}."
 
-    def architecture(self, trial: int | None = None) -> Architecture:
-        """The design of a trial; None is the best of the front."""
-        return self.info.space.parse(str(self._row(trial)["architecture"]))
+    @property
+    def architecture(self) -> Designs:
+        """The best design of the front; called, that of a trial: `result.architecture(17)`."""
+        return Designs(self)
+
+    @property
+    def performance(self) -> dict[str, float]:
+        """The best design's readings by name, on the test split and of fresh seeds too."""
+        return explained.performance(self)
+
+    @property
+    def explanations(self) -> Layers:
+        """What is known of each layer of the best design: `result.explanations[3]`."""
+        return Layers(self)
 
     def get_model(
         self,
@@ -279,23 +293,46 @@ class SearchResult:
     def _findings(self) -> Findings:
         space = self.code or self.info.space  # the code knows which designs are one network
         info = replace(self.info, space=space)
-        return Findings(info, self.trials, self.choices, self.proposals)
+        audited = claim_files.read(self.path / "claims", claim_files.AUDITED)
+        return Findings(
+            info,
+            self.trials,
+            self.choices,
+            self.proposals,
+            audited if len(audited) else None,
+            explained.costs(self),
+        )
 
-    def write_claims(self) -> None:
-        """Makes the claims anew and keeps them in the run."""
-        claim_files.write(self.path / "claims", self.explain())
+    def write_claims(self, rephrase: Rephrase | None = None) -> None:
+        """Makes the claims anew and keeps them in the run, with the sentences that say them."""
+        found = self.explain()
+        claim_files.write(self.path / "claims", found)
+        telling.write(self.path / "sentences", telling.tell(found, rephrase))
 
-    def sentences(self, level: str | None = None) -> list[str]:
-        """The claims worth saying first, in words; a level may be brief, standard or detailed."""
-        found = claim_files.from_frame(self.claims)
-        picks = chosen(found, LEVELS[level or self.info.settings["explanation_level"]])
-        return [*map(sentence, picks), summary(found)]
+    @property
+    def sentence_table(self) -> pd.DataFrame:
+        """Every sentence with its claims, as last written: see `raynas.explanation.telling`."""
+        return telling.read(self.path / "sentences")
 
-    def get_architecture_report(self) -> str:
+    def sentences(self, level: str | None = None, rephrase: Rephrase | None = None) -> list[str]:
+        """The claims worth saying first, in words, and how many comparisons can be told.
+
+        Args:
+            level: `brief`, `standard` or `detailed`; None is that of the search.
+            rephrase: words a text anew, given its claims: with a language model, for example. What
+                is not faithful to the claims is dropped (`raynas.explanation.checking`).
+        """
+        return explained.sentences(self, level, rephrase)
+
+    def get_architecture_report(self, rephrase: Rephrase | None = None) -> str:
         """The best design and what is known of it, as text."""
         if not len(self.front()):
             return self.why_no_front()
-        return "\n".join([str(self.architecture()), "", *self.sentences()])
+        return "\n".join([str(self.architecture()), "", *self.sentences(rephrase=rephrase)])
+
+    def get_design_principles_learned(self, rephrase: Rephrase | None = None) -> str:
+        """What holds over the space, with intervals and support; says where nothing may be said."""
+        return explained.principles(self, rephrase)
 
     def get_explanation_for_layer(self, layer: int, trial: int | None = None) -> str:
         """What is known of each choice in a layer of a design, and of its alternatives.
@@ -306,30 +343,27 @@ class SearchResult:
         Raises:
             UserError: the design has no such layer.
         """
-        name, claims = self.layer_claims(layer, trial)
-        if not claims:
-            return f"Layer {layer} ({name}) is the same in every design: nothing was chosen in it."
-        return "\n".join(sentence(c) for c in claims)
+        return explained.layer_text(*self.layer_claims(layer, trial), layer)
 
     def layer_claims(self, layer: int, trial: int | None = None) -> tuple[str, list[Claim]]:
         """A layer's name, and the claims that `get_explanation_for_layer` words."""
-        design = self.architecture(trial)
-        made = [(row["name"], row["decisions"]) for row in self.layers(trial)]
-        if not made and self.info.data:
-            raise UserError(self.why_no_code())
-        if not made:  # only the decisions are known: those of one layer have its name
-            names = dict.fromkeys(n.rpartition(".")[0] for n in design.options if "." in n)
-            made = [(n, [d for d in design.options if d.startswith(f"{n}.")]) for n in names]
-        if not made:
-            raise UserError("this space has no layers; its decisions are about the whole design.")
-        if not 0 <= layer < len(made):
-            raise UserError(
-                f"expected a layer from 0 to {len(made) - 1}; got {layer}: the design has "
-                f"{len(made)} layers."
-            )
-        name, decisions = made[layer]
-        found = self._findings().contrasts(int(self._row(trial)["number"]))
-        return name, [c for c in found if c.path in decisions]
+        return explained.of_layer(self, layer, trial)
+
+    def why(self, decision: str, trial: int | None = None) -> str:
+        """All that is known of one decision, such as `layer3.kernel_size`, in a design."""
+        return asking.decision(self, decision, trial)
+
+    def why_not(self, edits: str, trial: int | None = None) -> str:
+        """What other options, such as `layer3.kernel_size=5,layer3.width=16`, would change."""
+        return asking.why_not(self, edits, trial)
+
+    def versus(self, other: int, trial: int | None = None) -> str:
+        """Why a design (None is the best) and not that of another trial."""
+        return asking.versus(self, other, trial)
+
+    def visualize_decision_tree(self) -> Figure:
+        """The decision tree of the space (a matplotlib figure), with how well it predicts."""
+        return explained.tree(self)
 
     def draw(self, trial: int | None = None) -> Figure:
         """A picture of a design (a matplotlib figure, which notebooks show): layers and cells."""

@@ -22,6 +22,8 @@ from raynas.screening import Screening, Shared, screening
 from raynas.space import Space
 from raynas.trial import Job, Trial, job_from_dict
 
+TESTING = frozenset({"confirm", "ablation", "audit"})  # purposes of trials that test what is known
+
 
 class ArchiveError(UserError):
     """A run folder that cannot be used as asked."""
@@ -142,17 +144,26 @@ def read(run: Path, space: Space) -> Contents:
 
 def front_of(trials: pd.DataFrame, info: RunInfo) -> pd.DataFrame:
     """The rows of `trials` on the Pareto front: finished, allowed, read in every
-    objective and not dominated; best first. Shared weights themselves are no design."""
+    objective and not dominated; best first. Shared weights themselves are no design, and trials
+    that test what is known are no search: the best of their single readings would flatter it."""
     names = [f"m.{o.name}" for o in info.objectives]
     if not set(names) <= set(trials.columns):
         return trials.iloc[:0]
-    rows = allowed(trials[trials["status"] == "finished"], info).dropna(subset=names)
-    rows = rows[rows["purpose"] != "supernet"]
+    rows = trials[(trials["status"] == "finished") & ~trials["purpose"].isin(not_for_front(info))]
+    rows = allowed(rows, info).dropna(subset=names)
     points = np.column_stack(
         [o.loss(1.0) * rows[f"m.{o.name}"].to_numpy(dtype=float) for o in info.objectives]
     )
     first = info.objectives[0]
     return rows[pareto_front(points)].sort_values(names[0], ascending=first.direction == "min")
+
+
+def not_for_front(info: RunInfo) -> frozenset[str]:
+    """The purposes of trials that never stand on the front.
+
+    Where designs are scored, `confirm` trains the best of them for the first time.
+    """
+    return frozenset({"supernet"}) | (TESTING if info.screening is None else frozenset())
 
 
 def allowed(rows: pd.DataFrame, info: RunInfo) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from raynas.run import RunInfo
 from raynas.session import Context, Evaluator, Session, describe, run_local
 from raynas.stages import Parts
 from raynas.strategies import Strategy
-from raynas.trial import Trial
+from raynas.trial import Purpose, Trial
 
 if TYPE_CHECKING:
     from raynas.costs import Latencies
@@ -43,6 +43,7 @@ def carry_on(
     display: Display | None,
     new: bool,
     earlier: Sequence[Trial] = (),
+    audit: int = 0,
 ) -> SearchResult:
     """Goes on with what the run holds already; explains it at the end, however it ends.
 
@@ -50,6 +51,7 @@ def carry_on(
         trials: designs to propose in all, those of earlier parts of the run included.
         seconds: that are left; None means no limit.
         earlier: trials of other runs that a new one begins with.
+        audit: how many claims of a search that is done to put to the test, instead.
     """
     latency, table = info.settings.get("latency"), None
     if latency and isinstance(evaluator, TrainingEvaluator):
@@ -83,18 +85,23 @@ def carry_on(
     ended, interrupted, any_left = "", False, False
     limit = np.inf if seconds is None else seconds
     try:
-        for stage in Parts(folder, info, evaluator, archive, driver, trials, limit):
+        for stage in Parts(folder, info, evaluator, archive, driver, trials, limit, audit):
             any_left = True
             showing: AbstractContextManager[Any] = nullcontext()
             if display is not None:
                 showing = display.showing(stage.session, stage.trials, stage.deadline, stage.title)
             with showing:
-                ended = stage.run(driver, archive)
+                ended = stage.run(driver, archive) or ended
     except KeyboardInterrupt:
         interrupted = True
     finally:
         archive.close()
         driver.disconnect()
+    if audit and not any_left and not interrupted:
+        raise UserError(
+            f"{folder} makes no further claim that could be put to the test: none says which of "
+            "two options is better, or all such claims were tested. Give the search more trials."
+        )
     if not any_left and not interrupted:
         raise UserError(
             f"{folder} has evaluated its {trials} designs. Give more: --trials (in all)."
@@ -134,8 +141,14 @@ class _LocalDriver:
     def open(self, folder: Path) -> Archive:
         return Archive(folder)
 
-    def strategy(self, make: Callable[[], Strategy], name: str, archive: Archive) -> Strategy:
-        del name, archive  # any can be asked here
+    def strategy(
+        self,
+        make: Callable[[], Strategy],
+        name: str,
+        archive: Archive,
+        purposes: frozenset[Purpose],
+    ) -> Strategy:
+        del name, archive, purposes  # any can be asked here
         return make()
 
     def run(

@@ -161,6 +161,7 @@ class Session:
                     job.architecture,
                     "failed" if broken else "infeasible",
                     job.costs,
+                    purpose=job.purpose,
                     seed=job.seed,
                     started_at=job.at,
                     error=broken or _breaches(self, job.costs),

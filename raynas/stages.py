@@ -1,13 +1,15 @@
 """The parts of a search, each a session of its own over one archive.
 
-Where each design is trained, there is one part; with a proxy there are two, with shared weights
-three (`raynas.phases`).
+Where each design is trained, there is the search, and around it what buys certainty
+(`raynas.certainty`); with a proxy there are two parts, with shared weights three (`raynas.phases`).
 """
 
 from __future__ import annotations
 
 import math
+import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,10 +18,12 @@ from typing import Any
 
 from raynas import tables, warm_start
 from raynas.architecture import Architecture
-from raynas.errors import UserError, unknown
-from raynas.evaluation import ProxyEvaluator, TrainingEvaluator
+from raynas.buying import Buyer, Order
+from raynas.certainty import OTHERS, PROBED, TOLD, Ledger, Plan, Planned, Probes, planned, until
+from raynas.errors import UserError
+from raynas.evaluation import FunctionEvaluator, ProxyEvaluator, TableEvaluator, TrainingEvaluator
 from raynas.named import settings_in
-from raynas.objective import COSTS, Constraint, Objective, figure
+from raynas.objective import COSTS, Constraint, Objective
 from raynas.one_shot import (
     LOG,
     WEIGHTS,
@@ -37,18 +41,18 @@ from raynas.phases import (
     SUPERNET,
     TRAINED,
     Fixed,
+    breaks,
     stand_in,
+    starts,
     to_train,
 )
-from raynas.recipe import USUAL
 from raynas.run import RunInfo, read
 from raynas.screening import Proxy, Screen, Shared
-from raynas.session import Context, Evaluator, Session
-from raynas.space import Space
-from raynas.strategies import STRATEGIES, Row, Strategy, asked_proxies, make
+from raynas.session import Context, Evaluator, NoFeasibleDesign, Session
+from raynas.strategies import STRATEGIES, Row, SpaceExhausted, Strategy, asked_proxies, make
 from raynas.strategies.scored import ScoresOf
 from raynas.strategies.screened import Screened
-from raynas.trial import Proposal, Purpose, Reason, Trial
+from raynas.trial import Proposal, Purpose, Trial
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,13 @@ class Stage:
     def run(self, driver: Any, archive: Any) -> str:
         """Why it ended before all trials were handed out; '' if it did not."""
         rest = (archive, self.settings, self.trials, self.deadline)
-        ended: str = driver.run(self.session, self.evaluator, *rest)
-        return "" if isinstance(self.session.strategy, Fixed) else ended
+        given = isinstance(self.session.strategy, Fixed | Planned | Probes)
+        try:
+            ended: str = driver.run(self.session, self.evaluator, *rest)
+        except (SpaceExhausted, NoFeasibleDesign):
+            if not isinstance(self.session.strategy, Planned | Probes):
+                raise
+        return "" if given else ended
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,7 @@ class Parts:
         evaluator: that trains or looks up a design alone.
         trials: designs to propose in all, those of earlier sessions of the run included.
         seconds: that are left; infinite without a limit.
+        audit: how many claims of a search that is done are to be put to the test, and nothing else.
     """
 
     folder: Path
@@ -86,25 +96,99 @@ class Parts:
     driver: Any
     trials: int
     seconds: float
+    audit: int = 0
     begun: float = field(default_factory=time.monotonic)
 
     def __iter__(self) -> Iterator[Stage]:
         """What is left to do."""
         how = self.info.screening
-        for stage in self._by_weights(how) if isinstance(how, Shared) else self._without(how):
+        if how is None:
+            stages = self._audited(self.audit) if self.audit else self._training()
+        else:
+            stages = self._by_weights(how) if isinstance(how, Shared) else self._by_proxy(how)
+        for stage in stages:
             if stage.trials > 0:
                 yield stage
 
-    def _without(self, how: Proxy | None) -> Iterator[Stage]:
-        """The parts without shared weights: training, or scoring and then training the best."""
-        if how is None:
-            yield self._searching(self.evaluator, "", self.begun + self.seconds)
-            return
+    def _by_proxy(self, how: Proxy) -> Iterator[Stage]:
+        """Scoring designs without training, and training the best."""
         scorer = self._scorer(how.name)
         title = f"1 of 2: scoring up to {{:,}} designs by {how.by}"
         yield self._searching(scorer, title, self.begun + BY_PROXY * self.seconds)
         finals = to_train(self._trials(SEARCH), self.info, how)
         yield self._alone(finals, len(finals), self._full, "2 of 2")
+
+    def _training(self) -> Iterator[Stage]:
+        """Training each design: random ones, those of the search, and what buys certainty."""
+        plan, level = self._plan(self.trials), self.info.settings["explanation_level"]
+        parts = ("uniform_probe", "search", *plan.parts)
+        ends = {part: self.begun + until(level, part, plan) * self.seconds for part in parts}
+        if plan.probes:
+            yield self._probing(plan, ends["uniform_probe"])
+        if left := self._ledger.searched(self.trials, plan):
+            many = f", up to {left:,} designs" if math.isinf(self.seconds) else ""
+            title = f"searching{many}" if plan != Plan() else ""
+            yield replace(self._searching(self.evaluator, title, ends["search"]), trials=left)
+        for part in plan.parts:
+            in_time = time.monotonic() < ends[part]
+            if in_time and (order := self._buyer(plan).order(part)) is not None:
+                yield self._bought(order, ends[part])
+
+    def _audited(self, count: int) -> Iterator[Stage]:
+        """Putting claims of a search that is done to the test."""
+        buyer = replace(self._buyer(Plan()), trials=sys.maxsize)
+        order = buyer.audit(count - buyer.pending(), count // OTHERS)
+        if order is not None:
+            yield self._bought(order, self.begun + self.seconds)
+
+    def _plan(self, trials: int) -> Plan:
+        """What a search of so many trials buys."""
+        settings, row = self.info.settings, _row(self.info)
+        same = isinstance(self.evaluator, FunctionEvaluator | TableEvaluator)
+        return planned(settings["explanation_level"], trials, not row.scales, not same)
+
+    def _buyer(self, plan: Plan) -> Buyer:
+        over = partial(breaks, self.evaluator, self.info.constraints)
+        return Buyer(self.folder, self.info, over, plan, self.trials)
+
+    @property
+    def _ledger(self) -> Ledger:
+        return Ledger.read(self.folder, self.info)
+
+    def _probing(self, plan: Plan, until: float) -> Stage:
+        """Training designs drawn at random."""
+        ledger, over = self._ledger, partial(breaks, self.evaluator, self.info.constraints)
+        room = self.trials - ledger.spent()
+        left = min(plan.probes - ledger.spent(PROBED), room)
+        title = f"training {left} designs drawn at random first"
+        return self._unstopped(Probes(self.info.space, over), PROBED, left, title, until)
+
+    def _bought(self, order: Order, until: float) -> Stage:
+        strategy = Planned(deque(order.proposals))
+        return self._unstopped(strategy, order.purposes, order.trials, order.title, until)
+
+    def _unstopped(
+        self,
+        strategy: Strategy,
+        purposes: frozenset[Purpose],
+        trials: int,
+        title: str,
+        until: float,
+    ) -> Stage:
+        """Trials that no scheduler stops, for they are there to be compared."""
+        info = self.info
+        session = Session(
+            info.space,
+            strategy,
+            info.objectives,
+            self.archive,
+            self.evaluator.costs,
+            info.constraints,
+            info.settings["seed"],
+        )
+        self._replay(session, purposes)
+        settings = {**info.settings, "scheduler": "none"}
+        return Stage(session, self.evaluator, settings, trials, until, title)
 
     def _by_weights(self, shared: Shared) -> Iterator[Stage]:
         """Training weights that all designs share, scoring by them, training the best."""
@@ -161,9 +245,9 @@ class Parts:
         until = self.begun + SHARES["search"] * self.seconds
         if not _row(self.info).one_shot:
             return self._searching(scorer, title, until)
-        starts = [*_starts(self.info), *designs]
-        session = self._fixed(starts, SEARCH, scorer)
-        left = min(self.trials, len(starts)) - _evaluated(session)
+        first = [*starts(self.info), *designs]
+        session = self._fixed(first, SEARCH, scorer)
+        left = min(self.trials, len(first)) - _evaluated(session)
         return Stage(session, scorer, self.info.settings, left, until, title.format(left))
 
     def _alone(
@@ -182,28 +266,30 @@ class Parts:
         info, earlier = self.info, warm_start.kept(self.folder)
         name = info.settings["strategy"]
         constraints = self._counted if info.screening else info.constraints
-        limited = info.settings["seconds"] is not None
+        limited, asked = info.settings["seconds"] is not None, info.settings["trials"]
+        after = 0 if info.screening else self._plan(asked).afterwards
+        told = SEARCH if info.screening else TOLD
         made = partial(
             make,
             name,
             info.space,
             info.searched,
             constraints,
-            None if limited else info.settings["trials"],
+            None if limited else asked - after,
             earlier,
             self._scores(name),
         )
         session = Session(
             info.space,
-            self._screened(self.driver.strategy(made, name, self.archive), evaluator),
+            self._screened(self.driver.strategy(made, name, self.archive, told), evaluator),
             info.searched,
             self.archive,
             evaluator.costs,
             constraints,
             info.settings["seed"],
-            starts=[*_starts(info), *warm_start.first(earlier, info.objectives)],
+            starts=[*starts(info), *warm_start.first(earlier, info.objectives)],
         )
-        self._replay(session, SEARCH)
+        self._replay(session, SEARCH, told)
         left = self.trials - _evaluated(session)
         return Stage(session, evaluator, info.settings, left, until, title.format(left))
 
@@ -213,7 +299,7 @@ class Parts:
         if not (text := info.settings.get("screen")):
             return strategy
         how = Screen.of(text)
-        over = partial(_over, evaluator, info.constraints)
+        over = partial(breaks, evaluator, info.constraints)
         context = replace(self._context, files=None)
         return Screened(info.space, strategy, self._scorer(how.name), how.among, context, over)
 
@@ -262,12 +348,27 @@ class Parts:
         self._replay(session, purposes)
         return session
 
-    def _replay(self, session: Session, purposes: frozenset[Purpose]) -> None:
+    def _replay(
+        self,
+        session: Session,
+        purposes: frozenset[Purpose],
+        told: frozenset[Purpose] = frozenset(),
+    ) -> None:
+        """Tells a session what the run holds of its own purposes, and of those `told`.
+
+        Only its own jobs are handed out again where they were not finished.
+        """
         contents = read(self.folder, self.info.space)
-        jobs = [j for j in tables.jobs_from(contents.proposals) if j.purpose in purposes]
-        trials = [t for t in tables.trials_from(contents.trials) if t.purpose in purposes]
         both = (contents.proposals, contents.trials)
-        last = max((n for table in both for n in table["number"].to_pylist()), default=-1)
+        proposed, done = (set(table["number"].to_pylist()) for table in both)
+        last = max(proposed | done, default=-1)
+        told |= purposes
+        jobs = [
+            j
+            for j in tables.jobs_from(contents.proposals)
+            if j.purpose in purposes or (j.purpose in told and j.number in done)
+        ]
+        trials = [t for t in tables.trials_from(contents.trials) if t.purpose in told]
         session.resume(jobs, trials, last + 1)
 
     def _trials(self, purposes: frozenset[Purpose]) -> list[Trial]:
@@ -276,18 +377,6 @@ class Parts:
 
     def _weights_trained(self) -> bool:
         return any(trial.usable for trial in self._trials(SUPERNET))
-
-
-def _over(
-    evaluator: Evaluator, constraints: Sequence[Constraint], architecture: Architecture
-) -> str:
-    """Which limits a design breaks; '' for none, and for what only training tells."""
-    try:
-        costs = evaluator.costs(architecture)
-    except Exception as error:  # it cannot be built: so its trial would say
-        return str(error)
-    known = [c for c in constraints if c.metric in costs and not c.holds(costs)]
-    return "; ".join(f"{c.metric} {figure(costs[c.metric])} breaks {c}" for c in known)
 
 
 def _method(info: RunInfo, shared: Shared) -> Any:
@@ -304,27 +393,5 @@ def _row(info: RunInfo) -> Row:
     return STRATEGIES[info.settings["strategy"].partition(":")[0]]
 
 
-def _starts(info: RunInfo) -> list[Proposal]:
-    return [start(info.space, text) for text in info.settings["start_from"]]
-
-
 def _evaluated(session: Session) -> int:
     return sum(n for status, n in session.learned.items() if status != "infeasible")
-
-
-def start(space: Space, text: str) -> Proposal:
-    """A design to begin with: a published one by name, or any by its text.
-
-    Where the space asks for the training too and the design does not say, it is the usual one.
-    """
-    if text in space.known:
-        known = space.known[text]
-        options, wanted = known.options, f"begins with {text} ({known.source})"
-    elif "{" in text:
-        options, wanted = Architecture.parse(text).options, "begins with this design, as asked"
-        if (named := Architecture.parse(text).space) != space.name:
-            raise UserError(f"--start-from: expected a design of {space.name}; got one of {named}.")
-    else:
-        raise unknown(f"known design of {space.name}", text, list(space.known))
-    usual = {name: option for name, option in USUAL.items() if name in space.by_name}
-    return Proposal(space.architecture({**usual, **options}), Reason("engineer", wanted))

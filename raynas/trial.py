@@ -77,8 +77,11 @@ class Proposal:
 
     Attributes:
         purpose: `search`; `supernet` trains weights that all designs share (the architecture
-            stands in for them); `confirm` and `uniform_probe` train a design that was scored by
-            them, one of the best or one drawn from the whole ranking.
+            stands in for them). `uniform_probe` is drawn at random, to tell what holds in general;
+            `confirm` trains a design again with a fresh seed; `ablation` and `audit` train an edit
+            of a design, to learn what it changes or whether a claim of it is right. Where designs
+            are scored, `confirm` and `uniform_probe` train one of the best or one drawn from the
+            whole ranking, alone.
     """
 
     architecture: Architecture

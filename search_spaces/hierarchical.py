@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 from raynas.architecture import Architecture, Decision
@@ -45,6 +46,7 @@ def _name(layer: str, source: int, target: int) -> str:
     return f"{layer}.node{target}.from_{source}"
 
 
+@cache
 def _edges(layer: str) -> tuple[Decision, ...]:
     """What stands on the edges of the cell, or of the motif `cell.motif0`."""
     last = (CELL_NODES if layer == "cell" else MOTIF_NODES) - 1

@@ -50,8 +50,9 @@ def test_the_same_seed_is_the_same_search(tmp_path):
 
 
 def test_resuming_is_as_if_nothing_had_happened(tmp_path):
-    whole = search(tmp_path, run=tmp_path / "whole", trials=30)
-    search(tmp_path, trials=12)
+    brief = {"explanation_level": "brief"}  # else each budget begins with its own random designs
+    whole = search(tmp_path, run=tmp_path / "whole", trials=30, **brief)
+    search(tmp_path, trials=12, **brief)
     resumed = raynas.resume(tmp_path / "run", evaluator=score, trials=30)
     assert resumed.trials["architecture"].equals(whole.trials["architecture"])
     assert resumed.trials["number"].is_unique

@@ -25,9 +25,9 @@ from raynas.compression import (
 from raynas.data import load as load_data
 from raynas.errors import UserError
 from raynas.evaluation import TrainingEvaluator
+from raynas.phases import start
 from raynas.recipe import USUAL, Recipe, with_training
 from raynas.session import Context
-from raynas.stages import start
 from raynas.training import DeviceData, measure
 from search_spaces import find
 

@@ -131,6 +131,7 @@ def test_on_a_cluster_too(cluster, tmp_path, monkeypatch, strategy):
 
     monkeypatch.setattr(stages, "Session", watched)
     options = {"space": MERGED, "strategy": strategy, "evaluator": JUDGE, "trials": TRIALS}
+    options["explanation_level"] = "brief"  # one session: the search alone
     found = [
         raynas.search({"objectives": ["accuracy"]}, **options, driver=driver, run=tmp_path / driver)
         for driver in ("tune", "local")

@@ -1,7 +1,7 @@
 """Explanations must find what was planted, keep quiet when nothing was, and cover the truth."""
 
 import math
-from itertools import combinations
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,10 +10,11 @@ import pytest
 import raynas
 from raynas import tables
 from raynas.architecture import Decision
+from raynas.explanation import effects
 from raynas.explanation.claims import LEVEL
-from raynas.explanation.effects import Features, fit
 from raynas.explanation.findings import Findings
 from raynas.explanation.sentences import chosen, sentence, summary
+from raynas.explanation.surface import fit
 from raynas.objective import Objective
 from raynas.problem import Problem
 from raynas.run import RunInfo
@@ -23,7 +24,7 @@ from raynas.trial import Trial
 from tests.spaces import MERGED, score
 
 ACCURACY = Objective.parse("accuracy:max")
-ARCHIVES = 30
+ARCHIVES = 20
 SPACE = Space(
     "chain",
     (
@@ -65,16 +66,19 @@ def asserted(trials):
 @pytest.mark.parametrize("strategy", ["evolution", "random"])
 def test_keeps_quiet_without_an_effect(strategy):
     loud = sum(bool(asserted(archive(strategy, lambda o: 0.0, s))) for s in range(ARCHIVES))
-    assert loud <= 6  # at most 2 x 3 expected at the stated level for two families
+    assert loud <= 3  # at most 2 x 2 expected at the stated level for two families
 
 
 @pytest.mark.parametrize("strategy", ["evolution", "random"])
-@pytest.mark.parametrize("seed", range(4))
-def test_finds_a_planted_effect_and_nothing_else(strategy, seed):
-    found = asserted(archive(strategy, lambda o: 1.5 * (o["depth"] == 3), seed))
-    assert {(c.path, c.chosen) for c in found} >= {("depth", "3")}
-    assert {c.path for c in found} == {"depth"}
-    assert all(c.estimate > 0 and c.ci_low > 0 for c in found)
+def test_finds_a_planted_effect_and_hardly_anything_else(strategy):
+    others = 0
+    for seed in range(5):
+        found = asserted(archive(strategy, lambda o: 1.5 * (o["depth"] == 3), seed))
+        assert {(c.path, c.chosen) for c in found} >= {("depth", "3")}
+        planted = [c for c in found if c.path == "depth" and "3" in (c.chosen, c.alternative)]
+        assert all(c.chosen == "3" and c.ci_low > 0 for c in planted)
+        others += any(c.path != "depth" for c in found)
+    assert others <= 1  # of 5 archives, two families each, at 10 % a family
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -86,6 +90,16 @@ def test_what_recurs_in_all_layers_is_found_together(seed):
     found = asserted(archive("random", effect, seed, trials=80))
     assert {(c.path, c.chosen) for c in found} >= {("*.kind", "b")}
     assert not any(c.path == "*.wide" for c in found)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A surface that knows the truth."""
+
+    effect: object
+
+    def draws(self, designs):
+        return np.array([[_share(self.effect(a.options)) for a in designs]])
 
 
 @pytest.mark.parametrize("strategy", ["evolution", "random"])
@@ -100,24 +114,18 @@ def test_intervals_cover_the_truth(strategy):
             kinds = [by_kind[o] for n, o in options.items() if n.endswith(".kind")]
             return by_depth[options["depth"]] + sum(kinds) / len(kinds)
 
-        trials = archive(strategy, effect, seed)
-        claims = {(c.path, c.chosen, c.alternative): c for c in findings(trials).marginal_effects()}
-        for a, b in combinations("abc", 2):
-            claim = claims.get(("*.kind", a, b)) or claims[("*.kind", b, a)]
-            true = np.mean(
-                [
-                    _share(effect(_all(t, claim.chosen)))
-                    - _share(effect(_all(t, claim.alternative)))
-                    for t in trials
-                ]
-            )
-            hits.append(claim.ci_low <= true <= claim.ci_high)
+        found = findings(archive(strategy, effect, seed))
+        given = found.make, SPACE, Known(effect), found.read.rows, ACCURACY
+        truth = {}
+        for c in effects.effects(*given):
+            truth[c.path, c.chosen, c.alternative] = c.estimate
+            truth[c.path, c.alternative, c.chosen] = -c.estimate
+        for c in found.marginal_effects():
+            if c.path in ("*.kind", "depth"):
+                true = truth[c.path, c.chosen, c.alternative]
+                hits.append(c.ci_low <= true <= c.ci_high)
     assert 0.8 <= np.mean(hits) <= 0.99  # the stated level is LEVEL = 0.9
     assert LEVEL == 0.9
-
-
-def _all(trial, kind):
-    return {n: kind if n.endswith(".kind") else o for n, o in trial.architecture.choices}
 
 
 def _share(effect):
@@ -130,15 +138,48 @@ def test_few_trials_say_that_they_are_few():
     assert "too few trials" in summary(found.all(0))
 
 
+def _trained(trials, numbers, value):
+    """The trials, some of them trained on to three epochs."""
+    longer = {
+        t.number: Trial(
+            t.number, t.architecture, "finished", {"accuracy": value}, 3,
+            (t.metrics, t.metrics, {"accuracy": value}),
+        )
+        for t in trials if t.number in numbers
+    }  # fmt: skip
+    return [longer.get(t.number, t) for t in trials]
+
+
 def test_readings_are_compared_at_an_epoch_that_nearly_all_reached():
     trials = archive("random", lambda o: 0.0, 0, trials=20)
-    longer = [
-        Trial(t.number, t.architecture, "finished", {"accuracy": 0.99}, 3, (t.metrics,) * 3)
-        for t in trials[:8]
-    ]
-    found = findings([*longer, *trials[8:]])
-    assert found.fidelity == 1
+    found = findings(_trained(trials, range(8), 0.99))
+    assert found.read.fidelity == 1
     assert {c.fidelity for c in found.marginal_effects()} == {1.0}
+
+
+def test_later_readings_are_explained_where_there_are_enough_of_them():
+    trials = archive("random", lambda o: 1.5 * (o["depth"] == 3), 0, trials=60)
+    found = findings(_trained(trials, range(20), 0.99))
+    assert (found.read.fidelity, len(found.read.rows)) == (3, 20)
+    assert (found.read.before.fidelity, len(found.read.before.rows)) == (1, 60)
+    claims = found.marginal_effects()
+    assert {(c.fidelity, c.n_trials) for c in claims} == {(3.0, 20)}
+    assert not [c for c in claims if c.verdict == "asserts"]  # all read the same
+
+
+def test_fresh_readings_stand_in_for_the_one_that_chose_a_design():
+    trials = archive("random", lambda o: 0.0, 0, trials=20)
+    best = trials[3]
+    lucky = Trial(3, best.architecture, "finished", {"accuracy": 0.999}, 1, ({"accuracy": 0.999},))
+    again = [
+        Trial(
+            20 + i, best.architecture, "finished", best.metrics, 1, (best.metrics,),
+            purpose="confirm",
+        )
+        for i in range(3)
+    ]  # fmt: skip
+    rows = findings([*trials[:3], lucky, *trials[4:], *again]).read.rows
+    assert set(rows["number"]) == {*range(23)} - {3}
 
 
 def test_contrasts_name_every_alternative_of_a_design():
@@ -156,7 +197,9 @@ def test_contrasts_name_every_alternative_of_a_design():
 
 def test_an_option_that_no_trial_had_is_said_to_be_unknown():
     trials = [
-        t for t in archive("random", lambda o: 0.0, 1) if t.architecture["layer0.kind"] != "c"
+        t
+        for t in archive("random", lambda o: 0.0, 1, trials=150)
+        if "c" not in t.architecture.options.values()  # in no layer
     ]
     claim = next(
         c
@@ -172,10 +215,12 @@ def test_sentences_are_as_strong_as_their_claims():
     claims = findings(trials).all(0)
     for claim in claims:
         text = sentence(claim)
-        assert ("cannot tell from chance" in text) == (
-            claim.verdict == "open" and claim.estimate is not None
-        )
-        assert ("Likely" in text) == (claim.verdict == "leans")
+        if claim.estimate is None or claim.p_sign is None:
+            continue
+        assert ("cannot tell from chance" in text) == (claim.p_sign < 0.8)
+        assert ("ikely, not certain" in text) == (claim.verdict != "asserts" and claim.p_sign > 0.8)
+        if " raises " in text or "improves" in text:
+            assert claim.verdict == "asserts"
     assert 2 <= len(chosen(claims, 5)) <= 5
 
 
@@ -191,27 +236,21 @@ def test_the_same_archive_says_the_same():
     "values", [[0.5] * 12, [0.0, 1.0] * 6, list(range(1, 13)), [-1.0, 2.0] * 6]
 )
 def test_any_metric_can_be_explained(values):
-    designs = [SPACE.sample(np.random.default_rng(i)).options for i in range(12)]
-    effects = fit(SPACE, ACCURACY, designs, [float(v) for v in values])
-    depth = SPACE.by_name["depth"]
-    change = effects.change(
-        effects.switched("depth", depth, 1), effects.switched("depth", depth, 3)
-    )
-    assert np.isfinite(change).all()
+    designs = [SPACE.sample(np.random.default_rng(i)) for i in range(12)]
+    surface = fit(SPACE, designs, [float(v) for v in values])
+    assert np.isfinite(surface.draws(designs)).all()
 
 
-def test_switching_a_decision_gives_the_row_of_the_switched_design():
-    designs = [SPACE.sample(np.random.default_rng(i)).options for i in range(20)]
-    effects = fit(SPACE, ACCURACY, designs, list(np.linspace(0.1, 0.9, 20)))
-    row = Features(SPACE).row
-    kind = SPACE.by_name["layer1.kind"]
-    having = [d for d in designs if "layer1.kind" in d]
-    expected = np.array([row({**d, "layer1.kind": "b"}) for d in having])
-    assert np.allclose(effects.switched("layer1.kind", kind, "b"), expected)
-    everywhere = np.array(
-        [row({n: "b" if n.endswith(".kind") else o for n, o in d.items()}) for d in designs]
-    )
-    assert np.allclose(effects.switched("*.kind", SPACE.by_name["layer0.kind"], "b"), everywhere)
+def test_setting_a_decision_sets_it_in_all_its_layers():
+    whole, single = effects.questions(SPACE)
+    assert [q.path for q in whole] == ["depth", "*.kind", "*.wide"]
+    assert len(single) == 6
+    design = SPACE.sample(np.random.default_rng(3))
+    kinds = {n: o for n, o in design.choices if n.endswith(".kind")}
+    everywhere = effects.set_to(SPACE, design, whole[1], "b")
+    assert everywhere.options == {**design.options, **dict.fromkeys(kinds, "b")}
+    deeper = effects.set_to(SPACE, everywhere, whole[0], 3)
+    assert deeper["layer2.kind"] == "b"  # new layers are as the others are
 
 
 def test_nothing_at_all_can_be_explained():

@@ -209,7 +209,7 @@ def test_intervals_are_judged_by_how_often_they_held(run, held, count, verdict, 
     ]
     rows.append((0.5, 0.4, 0.6, 0.9, "stopped_early"))
     told, proposals = frame(rows)
-    found = list(predictions.claims(run._findings()._claim, told, proposals, run.info))
+    found = list(predictions.claims(run._findings().make, told, proposals, run.info))
     claim = next(c for c in found if c.kind == "calibration")
     assert claim.verdict == verdict
     assert claim.ci_low <= claim.estimate <= claim.ci_high
@@ -221,7 +221,7 @@ def test_predictions_of_noise_are_open(run):
     rng = np.random.default_rng(0)
     rows = [(m, 0, 1, r, "finished") for m, r in rng.random((20, 2))]
     told, proposals = frame(rows)
-    found = list(predictions.claims(run._findings()._claim, told, proposals, run.info))
+    found = list(predictions.claims(run._findings().make, told, proposals, run.info))
     claim = next(c for c in found if c.kind == "prediction")
     assert claim.verdict == "open"
     assert "It is open" in sentence(claim)

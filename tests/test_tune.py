@@ -98,7 +98,7 @@ def test_whatever_a_trial_does_the_search_goes_on(cluster, tmp_path):
 
 
 def test_designs_that_are_behind_are_stopped_early(cluster, tmp_path):
-    result = search(tmp_path, evaluator=Slow(), trials=24)
+    result = search(tmp_path, evaluator=Slow(), trials=24, explanation_level="brief")
     counts = result.trials["status"].value_counts()
     assert counts["stopped_early"] >= 4  # how many depends on which results come first
     assert counts["finished"] >= 2

@@ -9,8 +9,9 @@ PROBLEM = {"objectives": ["accuracy:max", "params:min"]}
 
 
 def search(run, space=CELL, evaluator=score, trials=12, **options):
+    options = {"driver": "local", "explanation_level": "brief", **options}  # search alone
     return raynas.search(
-        PROBLEM, space=space, evaluator=evaluator, trials=trials, run=run, driver="local", **options
+        PROBLEM, space=space, evaluator=evaluator, trials=trials, run=run, **options
     )
 
 

@@ -19,6 +19,8 @@ Tier = Literal["proven", "measured", "estimated", "recorded", "prior"]
 Verdict = Literal["asserts", "leans", "open", "null"]
 
 LEVEL = 0.9  # of all intervals
+FILE = "claims.parquet"  # in a run's folder of claims
+AUDITED = "audited.parquet"  # likewise: what was claimed before it was put to the test
 
 _TIME = pa.timestamp("us", "UTC")
 _TEXT, _REAL, _WHOLE = pa.string(), pa.float64(), pa.int64()
@@ -131,15 +133,15 @@ class Claim:
     supersedes: str | None = None
 
 
-def write(folder: Path, claims: Sequence[Claim]) -> None:
+def write(folder: Path, claims: Sequence[Claim], file: str = FILE) -> None:
     """Replaces the claims of a run."""
     rows = [{f.name: getattr(c, f.name) for f in fields(Claim)} for c in claims]
-    write_table(folder / "claims.parquet", pa.Table.from_pylist(rows, schema=SCHEMA))
+    write_table(folder / file, pa.Table.from_pylist(rows, schema=SCHEMA))
 
 
-def read(folder: Path) -> pd.DataFrame:
+def read(folder: Path, file: str = FILE) -> pd.DataFrame:
     """The claims of a run; without any, an empty frame with their columns."""
-    path = folder / "claims.parquet"
+    path = folder / file
     table = pq.read_table(path, partitioning=None) if path.exists() else SCHEMA.empty_table()
     data: pd.DataFrame = table.to_pandas()
     return data

@@ -1,43 +1,53 @@
 """Claims in words: one function per kind. No sentence without a claim, no number without one.
 
-The wording is fixed by the strength of the evidence: what is asserted is said plainly, what only
-leans is called likely, and what the archive cannot tell from chance is said to be so.
+The wording is fixed by the strength of the evidence (`raynas.explanation.wording`): what is
+asserted is said plainly, what only leans is called likely, and what the archive cannot tell from
+chance is said to be so. `raynas.explanation.checking` finds numbers that no claim holds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from raynas.explanation.choosing import chosen
 from raynas.explanation.claims import Claim
+from raynas.explanation.design_sentences import DESIGN_WORDS
 from raynas.explanation.ranking import FEWEST
-from raynas.objective import COSTS, COUNTS, KNOWN, TOLD, figure
-from raynas.screening import SHARED
+from raynas.explanation.space_sentences import SPACE_WORDS
+from raynas.explanation.wording import (
+    DOUBT,
+    SCORED,
+    SHARES,
+    amount,
+    change,
+    costs,
+    designs,
+    difference,
+    doubt,
+    effect,
+    epochs,
+    hedged,
+    interval,
+    noun,
+    plural,
+    quantity,
+    ratio,
+    reading,
+    scored,
+    source,
+    value,
+)
 
-SHARES = ("accuracy", "test_accuracy", "shared_accuracy")  # shares of one, worded in per cent
+__all__ = ["SHARES", "chosen", "noun", "plural", "quantity", "reading", "sentence", "summary",
+           "value"]  # fmt: skip
+
 CLOSE = 0.5  # a rank correlation from which one ranking stands for the other
 OWN = "only the trained designs' own readings count"
-SCORED = {score: name for name, score in SHARED.items()}  # what a score stands for
-FIRST = ("performance", "ranking", "collapse")  # what everything else depends on
 
 
 def sentence(claim: Claim) -> str:
     """Says one claim, with its uncertainty and the number of trials behind it."""
-    return _WORDS[claim.kind](claim)
-
-
-def chosen(claims: Sequence[Claim], most: int) -> list[Claim]:
-    """The few claims worth saying first: the best design, whether scores can be trusted,
-    what saves most, what matters most, what cannot be told, and where the parameters are."""
-    effects: dict[str | None, Claim] = {}
-    for claim in claims:
-        if claim.kind == "effect" and claim.family == "whole design":
-            effects.setdefault(claim.path, claim)  # of each decision the clearest comparison
-    clear = [c for c in effects.values() if c.verdict != "open"]
-    unclear = [c for c in effects.values() if c.verdict == "open"]
-    best = [c for kind in FIRST for c in claims if c.kind == kind]
-    best += [c for c in claims if c.kind == "scaling"][:1]  # against the best of the others
-    rest = [*_best_saving(claims), *unclear[:1], *[c for c in claims if c.kind == "share"]]
-    return [*best, *clear[: max(most - len(best) - len(rest), 1)], *rest][:most]
+    return WORDS[claim.kind](claim)
 
 
 def summary(claims: Sequence[Claim]) -> str:
@@ -46,94 +56,77 @@ def summary(claims: Sequence[Claim]) -> str:
     if not effects:
         return "There are too few trials to estimate the effect of any decision (8 are needed)."
     clear = sum(c.verdict == "asserts" for c in effects)
-    used = f"{effects[0].n_trials} {_designs(effects[0])}"
-    likely = sum(c.verdict == "leans" for c in effects)
+    used = f"{effects[0].n_trials} {designs(effects[0])}"
+    leaning = sum(c.verdict == "leans" for c in effects)
     return (
         f"Of {len(effects)} comparisons of options, {clear} can be told from chance with "
-        f"{used} and {likely} more are likely."
+        f"{used} and {leaning} more are likely."
     )
-
-
-def value(number: float, metric: str) -> str:
-    """A metric's value as it is said: per cent for shares, thousands separated for counts."""
-    if metric in SHARES:
-        return f"{100 * number:.1f} %"
-    return figure(number)
-
-
-def plural(count: int, noun: str) -> str:
-    """`1 epoch`, `2 epochs`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def noun(metric: str) -> str:
-    """A metric without its unit: `latency` for `latency_ms`."""
-    return metric.rpartition("_")[0].replace("_", " ") if metric in TOLD else metric
-
-
-def quantity(metric: str) -> str:
-    """What a metric measures; that it was read with shared weights is said by `reading`."""
-    return SCORED.get(metric, metric)
-
-
-def reading(c: Claim) -> str:
-    """How a claim's metric was read: `after 5 epochs`, or `with shared weights`."""
-    if c.metric in SCORED:
-        return "with shared weights"
-    return "before training" if c.fidelity is None else f"after {_epochs(c)}"
 
 
 def _performance(c: Claim) -> str:
     name = c.metric.removeprefix("test_")
-    rest = [_amount(v, n) for n, v in c.side_effects.items() if n != name]
-    told = f"{c.metric.replace('_', ' ')} {_value(c)}{_interval(c)}"
+    rest = [amount(v, n) for n, v in c.side_effects.items() if n != name]
+    said = f"{c.metric.replace('_', ' ')} {value(c.estimate or 0.0, c.metric)}{interval(c)}"
     if c.metric != name:
-        told = f"validation {name} {value(c.side_effects[name], name)}, {told}"
-    trained = f", after {_epochs(c)} with one seed" if c.dataset else ""
-    costs = f" with {' and '.join(rest)}" if rest else ""
+        said = f"validation {name} {value(c.side_effects[name], name)}, {said}"
+    trained = f", after {epochs(c)} with one seed" if c.dataset else ""
+    needs = f" with {' and '.join(rest)}" if rest else ""
     return (
-        f"Trial {c.trial} is the best of {c.n_trials} trained to the end: {told}{costs}{trained}."
+        f"Trial {c.trial} is the best of {c.n_trials} trained to the end: {said}{needs}{trained}."
     )
 
 
 def _trade_off(c: Claim) -> str:
-    saved = [_ratio(n, r) for n, r in c.side_effects.items() if r > 0]
+    saved = [ratio(n, r) for n, r in c.side_effects.items() if r > 0]
+    against = f"needs {' and '.join(saved)} than" if saved else "against"
     return (
-        f"Trial {c.chosen} needs {' and '.join(saved)} than trial {c.alternative}: "
-        f"{c.metric} {_change(c)}{_interval(c)}"
-        f"{' on the validation split' if c.dataset else ''}{_doubt(c)}."
+        f"Trial {c.chosen} {against} trial {c.alternative}: "
+        f"{c.metric} {change(c)}{interval(c)}"
+        f"{' on the validation split' if c.dataset else ''}{_plain_doubt(c)}."
     )
-
-
-def _ratio(name: str, ratio: float) -> str:
-    """`1.7 times fewer params`; what is close, in percent."""
-    word, times = ("more", ratio) if ratio >= 1 else (_fewer(name), 1 / ratio)
-    much = f"{times:.1f} times" if times >= 1.1 else f"{100 * abs(ratio - 1):.1f} %"
-    return f"{much} {word} {noun(name)}"
 
 
 def _effect(c: Claim) -> str:
     name = f"{(c.path or '')[2:]} in all layers" if (c.path or "").startswith("*.") else c.path
     return (
-        f"{_likely(c)}{name} {c.chosen} instead of {c.alternative}: {quantity(c.metric)} "
-        f"{_change(c)}{_interval(c)} {reading(c)}, over {c.n_trials} designs "
-        f"{'scored' if _scored(c) else 'tried'} ({c.n_direct} with either){_doubt(c)}."
+        f"{effect(c, f'{name} {c.chosen} instead of {c.alternative}')} {reading(c)}, over "
+        f"{c.n_trials} designs {'scored' if scored(c) else 'tried'} ({c.n_direct} with either)"
+        f"{doubt(c)}."
     )
 
 
 def _contrast(c: Claim) -> str:
     what = f"{c.path} {c.chosen} rather than {c.alternative}"
-    tried = c.alternatives[0]["trained"] if c.alternatives else False
-    direct = f"this very change was tried as trial {c.trial_ids[-1]}" if tried else "not tried here"
     if c.verdict == "null":
         return f"{what} makes no difference: it is the same network (proven, not estimated)."
     if c.estimate is None:
         return f"{what}: no trial had {c.alternative}, so nothing is known of it."
+    if c.tier == "measured":
+        of_both = plural(len(c.trial_ids), "training")
+        evidence = f"measured: {of_both} of the two designs (and {c.n_trials} {designs(c)} in all)"
+        return f"{effect(c, what)} {reading(c)}, {evidence}{doubt(c)}{_needs(c)}{_audited(c)}."
+    tried = c.alternatives[0]["trained"] if c.alternatives else False
+    direct = f"this very change was tried as trial {c.trial_ids[-1]}" if tried else "not tried here"
     return (
-        f"{_likely(c)}{what}: {quantity(c.metric)} {_change(c)}{_interval(c)} {reading(c)}, "
-        f"estimated from {c.n_trials} {_designs(c)} ({c.n_direct} with {c.alternative}; {direct})"
-        f"{_doubt(c)}."
+        f"{effect(c, what)} {source(c)} ({c.n_direct} with {c.alternative}; {direct})"
+        f"{doubt(c)}{_needs(c)}{_audited(c)}."
     )
+
+
+def _needs(c: Claim) -> str:
+    """What the chosen option needs more or less of: `; it needs 1.4 times more params`."""
+    found = costs(c)
+    return f"; it needs {' and '.join(found)}" if found else ""
+
+
+def _audited(c: Claim) -> str:
+    """What training both again showed; '' for a claim that was not audited."""
+    if c.audit_estimate is None:
+        return ""
+    agreed = {"confirmed": "which confirms it", "refuted": "which refutes it"}.get(c.status)
+    again = f". Trained again to check: {difference(c.audit_estimate, c)}"
+    return f"{again}, {agreed}" if agreed else again
 
 
 def _share(c: Claim) -> str:
@@ -167,8 +160,8 @@ def _ranking(c: Claim) -> str:
     if c.method_args:
         end += ". They were trained on from the shared weights: the two are not independent"
     return (
-        f"{said}: rank correlation {c.estimate:.2f}{_interval(c)} over {c.n_trials} designs, "
-        f"{best} of them the best found, {spread} spread over the ranking{_doubt(c)}{end}."
+        f"{said}: rank correlation {c.estimate:.2f}{interval(c)} over {c.n_trials} designs, "
+        f"{best} of them the best found, {spread} spread over the ranking{_plain_doubt(c)}{end}."
     )
 
 
@@ -191,9 +184,8 @@ def _prediction(c: Claim) -> str:
     else:
         how = "as" if estimate >= CLOSE else "only roughly as"
         said = f"{before[0].upper()}{before[1:]} ranks the trials {how} their readings do"
-    left = _left_out(c)
-    end = f", over {plural(c.n_trials, 'finished trial')}{left}"
-    return f"{said}: rank correlation {estimate:.2f}{_interval(c)}{end}{_doubt(c)}."
+    end = f", over {plural(c.n_trials, 'finished trial')}{_left_out(c)}"
+    return f"{said}: rank correlation {estimate:.2f}{interval(c)}{end}{_plain_doubt(c)}."
 
 
 def _calibration(c: Claim) -> str:
@@ -222,15 +214,21 @@ def _left_out(c: Claim) -> str:
 
 
 def _scaling(c: Claim) -> str:
-    sure = ", too few to tell from chance" if c.lfsr is None else f", one seed each{_doubt(c)}"
+    sure = ", too few to tell from chance" if c.lfsr is None else f", one seed each{doubt(c)}"
+    grown = f"Growing depth, width and resolution together ({c.chosen}) instead of {c.alternative}"
     return (
-        f"{_likely(c)}Growing depth, width and resolution together ({c.chosen}) instead of "
-        f"{c.alternative} alone: {c.metric} {_change(c)}{_interval(c)} at the same {c.path} "
-        f"{reading(c)}, over {plural(c.n_trials, 'larger size')}{sure}."
+        f"{grown if c.lfsr is None else hedged(c, grown)} alone: {c.metric} {change(c)}"
+        f"{interval(c)} at the same {c.path} {reading(c)}, over "
+        f"{plural(c.n_trials, 'larger size')}{sure}."
     )
 
 
-_WORDS: dict[str, Callable[[Claim], str]] = {
+def _plain_doubt(c: Claim) -> str:
+    """The doubt of a verdict that does not follow from a probability alone."""
+    return f", {DOUBT}" if c.verdict == "open" else ""
+
+
+WORDS: dict[str, Callable[[Claim], str]] = {
     "performance": _performance,
     "tradeoff": _trade_off,
     "effect": _effect,
@@ -241,64 +239,6 @@ _WORDS: dict[str, Callable[[Claim], str]] = {
     "scaling": _scaling,
     "prediction": _prediction,
     "calibration": _calibration,
+    **SPACE_WORDS,
+    **DESIGN_WORDS,
 }
-
-
-def _best_saving(claims: Sequence[Claim]) -> list[Claim]:
-    """The trade-off that saves most among those that may cost nothing, else the cheapest."""
-    offers = [c for c in claims if c.kind == "tradeoff" and c.side_effects]
-    free = [c for c in offers if c.verdict == "open"]
-    return sorted(free or offers, key=lambda c: sum(c.side_effects.values()))[:1]
-
-
-def _amount(number: float, metric: str) -> str:
-    """`48,210 params`, `3.2 ms of latency`."""
-    unit = f"{KNOWN[metric][1]} of " if metric in TOLD else ""
-    return f"{value(number, metric)} {unit}{noun(metric)}"
-
-
-def _fewer(metric: str) -> str:
-    return "fewer" if metric in COUNTS else "less"
-
-
-def _designs(c: Claim) -> str:
-    return "designs scored" if _scored(c) else "trials"
-
-
-def _scored(c: Claim) -> bool:
-    """Whether it is about a score, by shared weights or by a proxy: no training stands behind it,
-    and it is no count."""
-    return c.fidelity is None and c.metric not in COSTS
-
-
-def _value(c: Claim) -> str:
-    return value(c.estimate or 0.0, c.metric)
-
-
-def _epochs(c: Claim) -> str:
-    return plural(int(c.fidelity or 0), "epoch")
-
-
-def _change(c: Claim) -> str:
-    if c.metric in SHARES:
-        return f"{100 * (c.estimate or 0):+.1f} points"
-    return f"{c.estimate or 0:+.3g}" + (f" {c.unit}" if c.unit != "1" else "")
-
-
-def _interval(c: Claim) -> str:
-    if c.ci_low is None or c.ci_high is None:
-        return ""
-    factor, form = (100, ".1f") if c.metric in SHARES else (1, ".3g")
-    if c.kind in ("ranking", "prediction"):
-        factor, form = 1, ".2f"
-    sign = "" if c.kind in (*FIRST, "prediction") else "+"
-    low, high = (f"{factor * v:{sign}{form}}" for v in (c.ci_low, c.ci_high))
-    return f" ({100 * c.ci_level:.0f} %: {low} to {high})"
-
-
-def _likely(c: Claim) -> str:
-    return "Likely, not certain: " if c.verdict == "leans" else ""
-
-
-def _doubt(c: Claim) -> str:
-    return ", which this archive cannot tell from chance" if c.verdict == "open" else ""

@@ -2,28 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from raynas.explanation.claims import Claim, from_frame
-from raynas.explanation.effects import MOST
+from raynas.explanation.claims import AUDITED, Claim, from_frame, read
+from raynas.explanation.readings import MOST
 from raynas.explanation.sentences import chosen, reading, sentence, summary
 from raynas.report import charts, sections, words
-from raynas.report.axes import Axis, axis
+from raynas.report.advice import advice
+from raynas.report.alternatives import MOST_OPEN, clearest, forms
+from raynas.report.answer import card
+from raynas.report.audit import audit
+from raynas.report.axes import interval_axis
+from raynas.report.cell import cells
 from raynas.report.choices import choices
+from raynas.report.contributions import contributions
 from raynas.report.costs import costs
+from raynas.report.history import ancestors, history
+from raynas.report.importance import importance
+from raynas.report.parallel import parallel
 from raynas.report.predictions import predicted
 from raynas.report.scaling import grown
+from raynas.report.scorecard import scorecard
 from raynas.report.shared import shared
+from raynas.report.tree import tree
+from raynas.report.waterfall import waterfall
 from raynas.result import LEVELS, SearchResult
 from raynas.run import write_atomically
 
 CLEAR = ("asserts", "leans")
 VERDICTS = {"asserts": "asserted", "leans": "likely", "open": "open", "null": "no effect"}
+MOST_EFFECTS = 12  # shown at once, the clearest
+MOST_TOLD = 10  # ways of proposing and causes of refusal
+MARKS = {  # kind of point -> what the legend calls it
+    "front": "on the Pareto front",
+    "finished": "finished",
+    "stopped_early": "stopped early",
+    "failed": "failed",
+    "infeasible": "breaks a constraint",
+    "lost": "lost",
+    "scored": "scored only",
+    "uniform_probe": "drawn at random, to see the whole space",
+    "confirm": "the best design again, with a fresh seed",
+    "ablation": "one change of the best design",
+    "audit": "a claim put to the test",
+    "held": "read within its interval",
+    "missed": "read outside of it",
+}
+SCREENED = {  # the same purposes, where designs are scored before some are trained
+    "confirm": "trained alone as one of the best",
+    "uniform_probe": "trained alone to check the ranking",
+}
+CONTENTS = (  # in the order of the page: id of a section, what the contents call it
+    ("words", "In words"),
+    ("shared", "Shared weights"),
+    ("scaling", "Scaling"),
+    ("network", "Network"),
+    ("alternatives", "Alternatives"),
+    ("waterfalls", "Contributions"),
+    ("front", "Front"),
+    ("costs", "Costs"),
+    ("importance", "Importance"),
+    ("effects", "Effects"),
+    ("principles", "Principles"),
+    ("advice", "Trade-offs"),
+    ("scorecard", "Scorecard"),
+    ("timeline", "Timeline"),
+    ("history", "History"),
+    ("predictions", "Predictions"),
+    ("audit", "Audit"),
+    ("tree", "Tree"),
+    ("choices", "Choices"),
+    ("parallel", "All trials"),
+    ("failures", "Failures"),
+)
+ALWAYS = ("words", "network", "alternatives", "front", "effects", "timeline", "history")
 
 ENVIRONMENT = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -37,7 +94,9 @@ ENVIRONMENT.filters |= {
     "span": words.span,
     "signed": words.signed,
     "named": words.named,
+    "part": words.share,
     "reading": reading,
+    "ids": lambda claims: " ".join(c.claim_id for c in claims),
 }
 
 
@@ -51,8 +110,27 @@ def write_report(result: SearchResult) -> Path:
 def page(result: SearchResult) -> str:
     """The page as HTML; every text of the run is escaped."""
     found = from_frame(result.claims)
-    contents = _facts(result, found) | _charts(result) | _claims(result, found)
-    return ENVIRONMENT.get_template("report.html.jinja").render(contents, verdicts=VERDICTS)
+    contents = (
+        _facts(result, found)
+        | _design(result, found)
+        | _charts(result, found)
+        | _claims(result, found)
+        | _forms(result, found)
+    )
+    titles = [
+        (name, contents[name].title if name == "shared" else title)
+        for name, title in CONTENTS
+        if name in ALWAYS or contents[name]
+    ]
+    known = {o.name: o.direction for o in (*result.info.searched, *result.info.objectives)}
+    contents |= {
+        "titles": titles,
+        "verdicts": VERDICTS,
+        "lower": [name for name, direction in known.items() if direction == "min"],
+        "screened": result.info.screening is not None,
+        "legend": MARKS | (SCREENED if result.info.screening else {}),
+    }
+    return ENVIRONMENT.get_template("report.html.jinja").render(contents)
 
 
 def _facts(result: SearchResult, found: Sequence[Claim]) -> dict[str, Any]:
@@ -63,7 +141,7 @@ def _facts(result: SearchResult, found: Sequence[Claim]) -> dict[str, Any]:
         "info": info,
         "title": str(info.data.get("name", info.space.name)),
         "problem": sections.problem_line(info),
-        "card": sections.card(result, found),
+        "card": card(result, found),
         "settings": sections.settings(info),
         "begun": "" if pd.isna(begun) else f"{begun:%Y-%m-%d %H:%M} UTC",
         "best": int(result.front().iloc[0]["number"]) if has_best else None,
@@ -72,31 +150,37 @@ def _facts(result: SearchResult, found: Sequence[Claim]) -> dict[str, Any]:
         "scaling": grown(result, found),
         "predictions": predicted(result, found),
         "costs": costs(result),
-        "choices": choices(result.choices, result.architecture() if has_best else None),
-        "network": sections.network(result) if has_best else None,
-        "cells": _cells(result) if has_best else "",
-        "history": sections.history(result) if has_best else [],
+        "history": history(result, found) if has_best else [],
+        "proposed": _said(c for c in found if c.kind == "provenance" and c.trial is None)[
+            :MOST_TOLD
+        ],
         "failures": sections.failures(result.trials),
         "notes": sections.notes(result),
     }
 
 
-def _cells(result: SearchResult) -> str:
-    """The best design's cells as SVG; '' for a chain, whose blocks say it all."""
-    design = result.architecture()
-    if result.code is None or result.code.graphs is None:
-        return ""
-    from raynas.drawing import draw, svg
+def _design(result: SearchResult, found: Sequence[Claim]) -> dict[str, Any]:
+    """The best design as a picture, and what its decisions add."""
+    if not len(result.front()):
+        return {"network": None, "cells": [], "waterfalls": [], "reference": None}
+    number = int(result.front().iloc[0]["number"])
+    info = result.info
+    added = contributions(found, number, (*info.searched, *info.objectives))
+    first = added[0] if added else None
+    drawn = cells(result.code, result.architecture(), first) if result.code else []
+    return {
+        "network": sections.network(result, first),
+        "cells": drawn,
+        "waterfalls": [fall for each in added if (fall := waterfall(each))],
+        "reference": first,
+    }
 
-    graphs = result.code.graphs(design)
-    return "".join(svg(draw(design, [], {title: graph})) for title, graph in graphs.items())
 
-
-def _charts(result: SearchResult) -> dict[str, charts.Chart | None]:
+def _charts(result: SearchResult, found: Sequence[Claim]) -> dict[str, Any]:
     info, front = result.info, result.front()
     names = [f"m.{o.name}" for o in info.objectives[:2]]
     if not set(names) <= set(result.trials.columns):
-        return dict.fromkeys(("scatter", "closer", "timeline"))
+        return dict.fromkeys(("scatter", "closer", "timeline", "parallel"))
     trials = result.trials[result.trials["purpose"] != "supernet"]
     rows = trials[trials["status"].isin(["finished", "stopped_early"])].dropna(subset=names)
     near = charts.close_to(rows, front, info.objectives[0])
@@ -104,10 +188,13 @@ def _charts(result: SearchResult) -> dict[str, charts.Chart | None]:
     ended = charts.with_ends(result.trials, result.proposals)
     untrained = ["supernet", "search"] if info.screening else ["supernet"]
     ended = ended[~ended["purpose"].isin(untrained)]
+    parents = ancestors(result) if len(front) else {}
+    whole = rows[rows["status"] == "finished"]
     return {
         "scatter": draw(rows, front, info) if len(rows) else None,
         "closer": draw(near, front, info) if len(near) else None,
-        "timeline": charts.timeline(ended, front, info) if len(rows) else None,
+        "timeline": charts.timeline(ended, front, info, parents) if len(rows) else None,
+        "parallel": parallel(whole, front, info, found) if len(whole) else None,
     }
 
 
@@ -116,24 +203,55 @@ def _claims(result: SearchResult, found: Sequence[Claim]) -> dict[str, Any]:
     effects = [c for c in found if c.kind == "effect"]
     whole = [c for c in effects if c.family == "whole design"]
     contrasts = [c for c in found if c.kind == "contrast"]
+    layered = [c for c in contrasts if "." in (c.path or "")]
     return {
-        "said": [(sentence(c), c) for c in picks],
-        "collapse": [(sentence(c), c) for c in found if c.kind == "collapse"],
+        "said": _said(picks),
+        "collapse": _said(c for c in found if c.kind == "collapse"),
         "summary": summary(found),
+        "counted": effects,
         "effects": whole,
         "most": MOST,
+        "most_effects": MOST_EFFECTS,
         "clear": [c for c in whole if c.verdict in CLEAR],
         "unclear": [c for c in whole if c.verdict not in CLEAR],
         "single": [c for c in effects if c.family != "whole design"],
-        "effect_axis": _axis(whole),
-        "contrasts": list(sections.by_layer(contrasts)),
-        "contrast_axis": _axis(contrasts),
-        "layer_axis": _axis([c for c in contrasts if "." in (c.path or "")]),
+        "effect_axis": interval_axis(whole),
+        "contrasts": (layers := list(sections.by_layer(contrasts))),
+        "clearest": clearest(contrasts, len(layers)),
+        "most_open": MOST_OPEN,
+        "contrast_axis": interval_axis(contrasts, _audited(contrasts)),
+        "forms": forms(contrasts, (*result.info.searched, *result.info.objectives)),
+        "audited": any(c.audit_estimate is not None for c in contrasts),
+        "layer_axis": interval_axis(layered, _audited(layered)),
         "unit": words.unit((effects or contrasts)[0]) if effects or contrasts else "",
     }
 
 
-def _axis(claims: Sequence[Claim]) -> Axis | None:
-    """One axis for the intervals of claims about the same metric, with zero on it."""
-    ends = [end for c in claims for end in (c.ci_low, c.ci_high) if end is not None]
-    return axis([0.0, *ends], claims[0].metric, signed=True) if ends else None
+def _said(claims: Iterable[Claim]) -> list[tuple[str, Claim]]:
+    return [(sentence(c), c) for c in claims]
+
+
+def _audited(claims: Sequence[Claim]) -> list[float]:
+    return [c.audit_estimate for c in claims if c.audit_estimate is not None]
+
+
+def _forms(result: SearchResult, found: Sequence[Claim]) -> dict[str, Any]:
+    """What is known of the space as a whole, in forms that a person can use."""
+    best = result.architecture() if len(result.front()) else None
+    principles = [c for c in found if c.kind == "principle" and c.estimate is not None]
+    motifs = [c for c in found if c.kind == "motif" and c.estimate is not None]
+    beliefs = [c for c in found if c.kind == "belief" and c.estimate is not None]
+    return {
+        "importance": importance(found),
+        "principles": [*principles, *motifs],
+        "rules_learned": principles,
+        "motifs": motifs,
+        "rule_axis": interval_axis([*principles, *motifs]),
+        "advice": advice(found),
+        "scorecard": scorecard(found, result.code or result.info.space, best),
+        "audit": audit(found, result.trials, read(result.path / "claims", AUDITED)),
+        "tree": tree(found),
+        "drawn": choices(result.choices, best),
+        "beliefs": beliefs,
+        "choices": bool(len(result.choices)) or bool(beliefs),
+    }

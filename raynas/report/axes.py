@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from raynas.explanation.claims import Claim
 from raynas.explanation.sentences import SHARES
 
 NUMBER = "number"  # the column of trial numbers
@@ -43,16 +44,17 @@ class Axis:
         return round(100 * share, 2)
 
 
-def axis(values: Iterable[float], metric: str, signed: bool = False) -> Axis:
+def axis(values: Iterable[float], metric: str, signed: bool = False, linear: bool = False) -> Axis:
     """An axis that holds all values: logarithmic if they span more than a factor of ten.
 
     Args:
         metric: shares and numbers of trials are never logarithmic.
         signed: for changes, whose ticks carry a sign (shares: in points).
+        linear: never logarithmic, because lengths are compared.
     """
     found = [float(v) for v in values]
     low, high = (min(found), max(found)) if found else (0.0, 1.0)
-    log = metric not in (*SHARES, NUMBER) and low > 0 and high > 10 * low
+    log = not linear and metric not in (*SHARES, NUMBER) and low > 0 and high > 10 * low
     if log:
         room = (high / low) ** MARGIN
         low, high = low / room, high * room
@@ -64,6 +66,12 @@ def axis(values: Iterable[float], metric: str, signed: bool = False) -> Axis:
     if metric == NUMBER:
         numbers = [n for n in numbers if n >= 0 and n % 1 == 0]
     return Axis(low, high, log, tuple(_tick(bare, n, metric, signed) for n in numbers))
+
+
+def interval_axis(claims: Sequence[Claim], also: Iterable[float] = ()) -> Axis | None:
+    """One axis for the intervals of claims about the same metric, with zero on it."""
+    ends = [end for c in claims for end in (c.estimate, c.ci_low, c.ci_high) if end is not None]
+    return axis([0.0, *ends, *also], claims[0].metric, signed=True) if ends else None
 
 
 def time_axis(seconds: float) -> Axis:

@@ -18,6 +18,7 @@ from raynas.report.axes import NUMBER, Axis, axis, time_axis
 from raynas.report.words import goal, named
 from raynas.run import RunInfo, allowed
 
+EXTRA = ("uniform_probe", "confirm", "ablation", "audit")  # purposes with a mark of their own
 NARROW = 0.25  # of the range of all trials: a front within less is drawn again, closer
 MOST_POINTS = 1500  # drawn in one chart; the front is always among them
 
@@ -56,6 +57,7 @@ class Chart:
 
     Attributes:
         bars: how sure points are, drawn beneath them.
+        links: from a trial to those that it was made from.
     """
 
     x: Axis
@@ -67,13 +69,14 @@ class Chart:
     labels: Sequence[Label] = ()
     left_out: int = 0
     bars: Sequence[Line] = ()
+    links: Sequence[Line] = ()
 
 
 def trade_off(rows: pd.DataFrame, front: pd.DataFrame, info: RunInfo) -> Chart:
     """The trials with readings over the first two objectives, upwards the first."""
     first, second = info.objectives[:2]
     front = front[front["number"].isin(rows["number"])]
-    bare = spread(rows, _marked(front), info.objectives)
+    bare = spread(rows, _marked(rows, front, info), info.objectives)
     x, y = bare.x, bare.y
     pairs = front[[f"m.{second.name}", f"m.{first.name}"]].astype(float).to_numpy()
     turned = pairs * [second.loss(1.0), first.loss(1.0)]
@@ -86,13 +89,14 @@ def spread(rows: pd.DataFrame, marked: Mapping[int, str], objectives: Sequence[O
     """Trials with readings over the first two objectives, upwards the first.
 
     Args:
-        marked: trial number -> kind of point, where it is not the status; these are labelled.
+        marked: trial number -> kind of point, where it is not the status. The front is labelled;
+            where it is not marked, all of these are.
     """
     first, second = objectives[:2]
     shown = thinned(rows, marked)
     x, y = axis(rows[f"m.{second.name}"], second.name), axis(rows[f"m.{first.name}"], first.name)
     points = _points(shown, marked, objectives, x, y, f"m.{second.name}")
-    labels = numbered([p for p in points if p.number in marked])
+    labels = numbered(_labelled(points, marked))
     left_out = len(rows) - len(shown)
     return Chart(x, y, hint(second), hint(first), points, (), labels, left_out)
 
@@ -110,7 +114,7 @@ def close_to(rows: pd.DataFrame, front: pd.DataFrame, first: Objective) -> pd.Da
 
 def by_number(rows: pd.DataFrame, front: pd.DataFrame, info: RunInfo) -> Chart:
     """The only objective over the trial number."""
-    return in_order(rows, _marked(front), info.objectives)
+    return in_order(rows, _marked(rows, front, info), info.objectives)
 
 
 def in_order(
@@ -121,15 +125,21 @@ def in_order(
     shown = thinned(rows, marked)
     x, y = axis(rows[NUMBER], NUMBER), axis(rows[f"m.{first.name}"], first.name)
     points = _points(shown, marked, objectives, x, y, NUMBER)
-    labels = numbered([p for p in points if p.number in marked])
+    labels = numbered(_labelled(points, marked))
     return Chart(x, y, "trial number", hint(first), points, (), labels, len(rows) - len(shown))
 
 
-def timeline(trials: pd.DataFrame, front: pd.DataFrame, info: RunInfo) -> Chart:
+def timeline(
+    trials: pd.DataFrame,
+    front: pd.DataFrame,
+    info: RunInfo,
+    parents: Mapping[int, Sequence[int]] | None = None,
+) -> Chart:
     """The first objective of each trial when it ended, and the best so far.
 
     Args:
         trials: of `with_ends`; those without a reading are marked on the base line.
+        parents: of trials, which are linked to them.
     """
     first = info.objectives[0]
     column = f"m.{first.name}"
@@ -137,8 +147,8 @@ def timeline(trials: pd.DataFrame, front: pd.DataFrame, info: RunInfo) -> Chart:
     trials = trials.assign(**{column: trials[column].where(usable).astype(float)})
     last = float(trials["ended"].max())
     x, y = time_axis(last), axis(trials[column].dropna(), first.name)
-    marked = _marked(front)
-    shown = thinned(trials, marked)
+    marked = _marked(trials, front, info)
+    shown = thinned(trials, [*marked, *(parents or {})])
     points = _points(shown, marked, info.objectives, x, y, "ended")
     ends = allowed(trials[trials["status"] == "finished"], info).sort_values("ended")
     losses = ends[column] * first.loss(1.0)
@@ -146,7 +156,25 @@ def timeline(trials: pd.DataFrame, front: pd.DataFrame, info: RunInfo) -> Chart:
     corners = [(x.at(t), y.at(v)) for t, v in zip(better["ended"], better[column], strict=True)]
     lines = _steps([*corners, (x.at(last), corners[-1][1])] if corners else [])
     name = "time at work since the start"
-    return Chart(x, y, name, hint(first), points, lines, (), len(trials) - len(shown))
+    read = trials[trials[column].notna()]
+    places = {
+        int(n): (x.at(t), y.at(v))
+        for n, t, v in zip(read["number"], read["ended"], read[column], strict=True)
+    }
+    links = _links(places, parents or {})
+    left_out = len(trials) - len(shown)
+    return Chart(x, y, name, hint(first), points, lines, (), left_out, links=links)
+
+
+def _links(
+    places: Mapping[int, tuple[float, float]], parents: Mapping[int, Sequence[int]]
+) -> list[Line]:
+    return [
+        Line(*places[p], *places[child])
+        for child, own in parents.items()
+        for p in own
+        if child in places and p in places
+    ]
 
 
 def with_ends(trials: pd.DataFrame, proposals: pd.DataFrame) -> pd.DataFrame:
@@ -169,10 +197,12 @@ def thinned(rows: pd.DataFrame, marked: Collection[int]) -> pd.DataFrame:
 
 
 def readings(row: Mapping[Hashable, Any], objectives: Sequence[Objective]) -> str:
-    """A trial in one line: number, status and objectives."""
+    """A trial in one line: number, status, objectives and what it was bought for."""
     known = [o.name for o in objectives if not pd.isna(row.get(f"m.{o.name}"))]
     said = [f"{named(name)} {value(float(row[f'm.{name}']), name)}" for name in known]
-    return ", ".join([f"trial {row['number']}", str(row["status"]).replace("_", " "), *said])
+    bought = [row["purpose"].replace("_", " ")] if row.get("purpose") in EXTRA else []
+    status = str(row["status"]).replace("_", " ")
+    return ", ".join([f"trial {row['number']}", status, *said, *bought])
 
 
 def hint(objective: Objective) -> str:
@@ -196,11 +226,20 @@ def _points(
         title = readings(row, objectives)
         up = 0.0 if math.isnan(height) else y.at(height)
         points.append(Point(row["number"], x.at(float(row[across])), up, kind, title))
-    return sorted(points, key=lambda p: p.number in marked)  # these are drawn last, on top
+    return sorted(points, key=lambda p: (p.number in marked, p.kind == "front"))  # last: on top
 
 
-def _marked(front: pd.DataFrame) -> dict[int, str]:
-    return {int(number): "front" for number in front["number"]}
+def _labelled(points: Sequence[Point], marked: Collection[int]) -> list[Point]:
+    front = [p for p in points if p.kind == "front"]
+    return front or [p for p in points if p.number in marked]
+
+
+def _marked(rows: pd.DataFrame, front: pd.DataFrame, info: RunInfo) -> dict[int, str]:
+    """The front, and trials that the search bought for certainty (where none was screened)."""
+    bought = rows["purpose"].isin(EXTRA) & rows["status"].isin(["finished", "stopped_early"])
+    bought &= info.screening is None
+    kinds = {int(n): str(p) for n, p in rows.loc[bought, ["number", "purpose"]].to_numpy()}
+    return kinds | {int(number): "front" for number in front["number"]}
 
 
 def _steps(corners: Sequence[tuple[float, float]]) -> list[Line]:

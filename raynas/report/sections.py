@@ -9,18 +9,18 @@ from typing import Any
 
 import pandas as pd
 
-from raynas.architecture import Architecture, Option, changes, option_text
+from raynas.architecture import Option, option_text
 from raynas.compressing import NOTE
 from raynas.explanation.claims import Claim
-from raynas.explanation.sentences import quantity, value
+from raynas.explanation.sentences import value
 from raynas.objective import COSTS
-from raynas.report.words import changed_text, duration, goal, named, size_text, span
-from raynas.result import SearchResult, busy_seconds
+from raynas.report.contributions import Contributions, Gain
+from raynas.report.words import goal, size_text
+from raynas.result import SearchResult
 from raynas.run import RunInfo
 
 SCORED = "designs scored"  # how they are called that were not trained alone
 MOST_ROWS = 50  # of the front's table
-MOST_ANCESTORS = 40
 MOST_CHIPS = 8  # choices that are listed within a part of the network
 SKIP = "skip_connection"  # the decision that is drawn as an arc
 
@@ -37,20 +37,7 @@ class Block:
     flops: str = ""
     share: float | None = None  # of all parameters, in per cent
     skip: bool = False
-
-
-@dataclass(frozen=True)
-class Step:
-    """One ancestor of the chosen design."""
-
-    number: int
-    reading: str
-    kind: str
-    note: str
-    parents: Sequence[int]
-    changed: Sequence[str]
-    turned_away: Sequence[Mapping[str, Any]]
-    scores: Sequence[str]
+    gain: Gain | None = None
 
 
 def problem_line(info: RunInfo) -> str:
@@ -65,29 +52,6 @@ def problem_line(info: RunInfo) -> str:
         f"Designs of the space {info.space.name} ({size_text(info.space.size)} designs) were "
         f"measured {what} for {wishes}{limits}."
     )
-
-
-def card(result: SearchResult, claims: Sequence[Claim]) -> list[tuple[str, str, str]]:
-    """(name, value, remark) of what matters first."""
-    tiles = []
-    front = result.front()
-    if len(front):
-        best = front.iloc[0]
-        for o in result.info.objectives:
-            tiles.append((o.name, _reading(best, o.name), goal(o)))
-        for c in claims:
-            if c.kind == "performance" and c.metric.startswith("test_"):
-                tiles.append(
-                    (c.metric.replace("_", " "), value(c.estimate or 0, c.metric), span(c))
-                )
-        shown = {o.name for o in result.info.objectives}
-        for name in COSTS:
-            if name not in shown and (text := _reading(best, name)):
-                tiles.append((name, text, "of the best design"))
-    tiles += [(name, f"{len(rows):,}", _states(rows)) for name, rows in counted(result)]
-    tiles.append(("time at work", duration(busy_seconds(result.trials)), ""))
-    tiles.append(("seed", str(result.info.settings["seed"]), ""))
-    return tiles
 
 
 def settings(info: RunInfo) -> list[tuple[str, str]]:
@@ -108,7 +72,7 @@ def front_table(result: SearchResult) -> tuple[list[str], list[list[str]], list[
     extra = [n for n in (tested, *COSTS) if n not in names and f"m.{n}" in front]
     columns = [*names, *extra]
     rows = [
-        [str(r["number"]), *(_reading(r, n) for n in columns), *_effort(r)]
+        [str(r["number"]), *(metric_text(r, n) for n in columns), *_effort(r)]
         for _, r in front.head(MOST_ROWS).iterrows()
     ]
     said = [n.replace("_", " ") for n in columns]
@@ -116,8 +80,14 @@ def front_table(result: SearchResult) -> tuple[list[str], list[list[str]], list[
     return ["trial", *said, "epochs", "seconds"], rows, designs, max(0, len(front) - MOST_ROWS)
 
 
-def network(result: SearchResult) -> tuple[list[Block], list[str], list[Block]]:
-    """The best design: its parts in order, choices about the whole, and choices about no part."""
+def network(
+    result: SearchResult, found: Contributions | None = None
+) -> tuple[list[Block], list[str], list[Block]]:
+    """The best design: its parts in order, choices about the whole, and choices about no part.
+
+    Args:
+        found: what each decision of it adds, if that is known.
+    """
     design = result.architecture()
     left = {n: o for n, o in design.choices if "." in n}
     whole = _said({n: o for n, o in design.choices if "." not in n})
@@ -125,10 +95,13 @@ def network(result: SearchResult) -> tuple[list[Block], list[str], list[Block]]:
     total = sum(layer["params"] for layer in layers)
     parts: list[Block] = []
     told: dict[tuple[str, ...], str] = {}
-    for layer in layers:
+    made_by = [tuple(layer["decisions"]) for layer in layers]
+    first = [() if _many(made) or made in made_by[:i] else made for i, made in enumerate(made_by)]
+    gains = found.gains(first) if found else [None] * len(layers)
+    for layer, gain in zip(layers, gains, strict=True):
         made = tuple(layer["decisions"])
         options = {n.rpartition(".")[2]: design[n] for n in made}
-        many = len(made) > MOST_CHIPS or len(options) < len(made)  # of several nodes of a cell
+        many = _many(made)
         if many:
             said = [f"{len(made)} choices, below"]
         elif made and made in told:
@@ -148,44 +121,25 @@ def network(result: SearchResult) -> tuple[list[Block], list[str], list[Block]]:
                 f"{layer['flops']:,}",
                 round(100 * layer["params"] / total, 1) if total else None,
                 options.get(SKIP) is True,
+                gain,
             )
         )
     groups: dict[str, dict[str, Option]] = {}
     for name, option in left.items():
         group, _, leaf = name.rpartition(".")
         groups.setdefault(group, {})[leaf] = option
-    rest = [Block(n, "", _said(o), skip=o.get(SKIP) is True) for n, o in groups.items()]
+    own = [[n for n in left if n.rpartition(".")[0] == group] for group in groups]
+    gains = found.gains(own) if found else [None] * len(groups)
+    rest = [
+        Block(n, "", _said(o), skip=o.get(SKIP) is True, gain=gain)
+        for (n, o), gain in zip(groups.items(), gains, strict=True)
+    ]
     return (parts, whole, rest) if parts else (rest, whole, [])
 
 
-def history(result: SearchResult) -> list[Step]:
-    """From the first ancestors of the best design to the design itself; the latest if many."""
-    proposals = result.proposals.set_index("number")
-    best = int(result.front().iloc[0]["number"])
-    found: dict[int, None] = {best: None}
-    open_ = [best]
-    while open_ and len(found) < MOST_ANCESTORS:
-        parents = [int(p) for n in open_ if n in proposals.index for p in proposals["parents"][n]]
-        open_ = [p for p in dict.fromkeys(parents) if p not in found]
-        found |= dict.fromkeys(open_)
-    trials = result.trials.set_index("number")
-    steps = []
-    for number in sorted(n for n in found if n in proposals.index):
-        row = proposals.loc[number].to_dict()
-        reading = ""
-        if number in trials.index:
-            trial = trials.loc[number]
-            read = dict.fromkeys([*result.info.objectives, *result.info.searched])
-            known = [(named(o.name), _reading(trial, o.name)) for o in read]
-            reading = ", ".join(f"{name} {text}" for name, text in known if text)
-        design = Architecture.parse(row["architecture"])
-        turned = [_turned_away(design, c) for c in row["candidates"]]
-        scores = [f"{named(n)} {_score(s, n)}" for n, s in row["scores"]]
-        changed = changed_text([(c["decision"], c["before"], c["after"]) for c in row["changed"]])
-        parents = [int(p) for p in row["parents"]]
-        about = (row["kind"], row["note"], parents, changed, turned, scores)
-        steps.append(Step(number, reading, *about))
-    return steps
+def _many(made: Sequence[str]) -> bool:
+    """Whether so many decisions made a layer that they are said elsewhere: several nodes'."""
+    return len(made) > MOST_CHIPS or len({n.rpartition(".")[2] for n in made}) < len(made)
 
 
 def failures(trials: pd.DataFrame) -> list[tuple[str, str, int, str]]:
@@ -229,24 +183,10 @@ def counted(result: SearchResult) -> list[tuple[str, pd.DataFrame]]:
     return [(SCORED, rows[scored]), ("designs trained alone", rows[~scored])]
 
 
-def _states(rows: pd.DataFrame) -> str:
+def states(rows: pd.DataFrame) -> str:
+    """How many trials ended how."""
     counts = rows["status"].value_counts()
     return ", ".join(f"{n:,} {str(s).replace('_', ' ')}" for s, n in counts.items() if n)
-
-
-def _score(number: float, name: str) -> str:
-    return value(number, name) if quantity(name) != name else f"{number:.4g}"
-
-
-def _turned_away(design: Architecture, candidate: Mapping[str, Any]) -> dict[str, Any]:
-    other = Architecture.parse(candidate["architecture"])
-    differs = changed_text([(n, a, b) for n, a, b in changes(design, other)])
-    return {
-        "why": candidate["rejected_by"],
-        "differs": ", ".join(differs) or "the same design",
-        "design": candidate["architecture"],
-        "score": "" if candidate["score"] is None else f"{candidate['score']:.4g}",
-    }
 
 
 def _cause(error: str) -> str:
@@ -258,7 +198,8 @@ def _numbers(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers[:12])) + (" …" if len(numbers) > 12 else "")
 
 
-def _reading(row: Any, metric: str) -> str:
+def metric_text(row: Any, metric: str) -> str:
+    """A metric of a trial as text; '' where it has none."""
     found = row.get(f"m.{metric}")
     return "" if found is None or pd.isna(found) else value(float(found), metric)
 

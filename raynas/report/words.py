@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from raynas.architecture import option_text
 from raynas.explanation.claims import Claim
 from raynas.explanation.sentences import SHARES, quantity, value
 from raynas.objective import COUNTS, Objective
+
+LEVEL_KINDS = ("performance", "confirmation")  # whose estimates are levels, said without a sign
+COIN = 0.5  # how often a guess picks the better of two
+PAIRS = (
+    ("random", "two random designs"),
+    ("top", "two of the better designs"),
+    ("edit", "designs one change apart"),
+)
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How often a short form picks the better of two designs, of one kind of pairs.
+
+    Attributes:
+        width: of the share that is better than a guess, in per cent of what is possible.
+    """
+
+    pairs: str
+    text: str
+    width: float
 
 
 def changed_text(changed: Sequence[tuple[str, Any, Any]]) -> list[str]:
@@ -45,16 +67,49 @@ def unit(claim: Claim) -> str:
 def signed(number: float, metric: str) -> str:
     """A change with its sign; of shares in points."""
     text = f"{100 * number:+.1f}" if metric in SHARES else f"{number:+.3g}"
-    return text.replace("-", "−", 1)
+    return text.replace("-", "−", 1) if float(text) else text[1:]
 
 
 def span(claim: Claim) -> str:
     """A claim's interval with its level; empty without one."""
     if claim.ci_low is None or claim.ci_high is None:
         return ""
-    say = value if claim.kind == "performance" else signed
-    low, high = (say(v, claim.metric) for v in (claim.ci_low, claim.ci_high))
+    if claim.unit == "share":
+        low, high = share(claim.ci_low), share(claim.ci_high)
+    else:
+        say = value if claim.kind in LEVEL_KINDS else signed
+        low, high = (say(v, claim.metric) for v in (claim.ci_low, claim.ci_high))
     return f"{100 * claim.ci_level:.0f} %: {low} to {high}"
+
+
+def rounded(number: float) -> str:
+    """A count in three digits: `1.07 M`."""
+    size, suffix = next(
+        ((s, t) for s, t in ((1e9, " G"), (1e6, " M"), (1e3, " k")) if number >= s), (1.0, "")
+    )
+    return f"{number / size:.3g}{suffix}"
+
+
+def share(number: float) -> str:
+    """A share in per cent; small ones with a digit more."""
+    return f"{100 * number:.{0 if abs(number) >= 0.0995 else 1}f} %".replace("-", "−", 1)
+
+
+def percent_change(ratio: float) -> str:
+    """A ratio of costs as a change: `−35 %`."""
+    return f"{100 * (ratio - 1):+.{0 if abs(ratio - 1) >= 0.0995 else 1}f} %".replace("-", "−", 1)
+
+
+def fidelity(claim: Claim) -> list[Fidelity]:
+    """What a scorecard's or a tree's claim says of its fidelity, by kind of pairs."""
+    known = claim.side_effects
+    if "random" not in known and claim.estimate is not None:
+        known = {**known, "random": claim.estimate}
+    return [
+        Fidelity(said, share(known[name]), round(max(known[name] - COIN, 0.0) / COIN * 100, 1))
+        for name, said in PAIRS
+        if name in known
+    ]
 
 
 def named(metric: str) -> str:

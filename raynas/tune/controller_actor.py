@@ -17,7 +17,7 @@ import ray
 from raynas import tables
 from raynas.architecture import Architecture
 from raynas.strategies import Strategy
-from raynas.trial import Proposal, Trial
+from raynas.trial import Proposal, Purpose, Trial
 from raynas.tune.archive_actor import RemoteArchive
 
 DUMP = "controller.safetensors"  # in the run's folder
@@ -44,9 +44,14 @@ class Controlled(Strategy, Protocol):
 
 
 class ControllerActor:
-    """Serves one strategy; begins by learning whatever the archive holds."""
+    """Serves one strategy; begins by learning what the archive holds of its trials."""
 
-    def __init__(self, make: Callable[[], Controlled], archive: RemoteArchive) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Controlled],
+        archive: RemoteArchive,
+        purposes: frozenset[Purpose] = frozenset({"search"}),
+    ) -> None:
         self._archive = archive
         self._told: set[int] = set()
         contents = archive.contents()
@@ -54,6 +59,7 @@ class ControllerActor:
         trials = [
             replace(trial.for_strategy(), reason=reasons.get(trial.number))
             for trial in tables.trials_from(contents.trials)
+            if trial.purpose in purposes
         ]
         self._strategy = self._restored(make, {trial.number: trial for trial in trials})
         for trial in trials:
@@ -98,10 +104,19 @@ class RemoteStrategy:
     _sent: list[Any] = field(default_factory=list)
 
     @classmethod
-    def start(cls, make: Callable[[], Strategy], archive: RemoteArchive) -> RemoteStrategy:
-        """Starts the actor on any node; it ends with the process that started it."""
+    def start(
+        cls,
+        make: Callable[[], Strategy],
+        archive: RemoteArchive,
+        purposes: frozenset[Purpose] = frozenset({"search"}),
+    ) -> RemoteStrategy:
+        """Starts the actor on any node; it ends with the process that started it.
+
+        Args:
+            purposes: of the trials in the archive that the strategy learns from.
+        """
         options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
-        actor = ray.remote(**options)(ControllerActor).remote(make, archive)
+        actor = ray.remote(**options)(ControllerActor).remote(make, archive, purposes)
         return cls(actor, ray.get(actor.told.remote()))
 
     def ask(self, rng: np.random.Generator, pending: Sequence[Architecture]) -> Proposal:

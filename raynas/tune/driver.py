@@ -19,6 +19,7 @@ from raynas.choices import FROM_FILES
 from raynas.errors import UserError
 from raynas.session import Evaluator, Session
 from raynas.strategies import STRATEGIES, Strategy
+from raynas.trial import Purpose
 from raynas.tune import archive_actor
 from raynas.tune.archive_actor import RemoteArchive
 from raynas.tune.controller_actor import RemoteStrategy
@@ -51,10 +52,20 @@ class TuneDriver:
         """Starts the archive actor of a run, or finds the one that serves it."""
         return archive_actor.start(folder)
 
-    def strategy(self, make: Callable[[], Strategy], name: str, archive: RemoteArchive) -> Strategy:
-        """The strategy that `make` returns; one with a controller as an actor of its own."""
+    def strategy(
+        self,
+        make: Callable[[], Strategy],
+        name: str,
+        archive: RemoteArchive,
+        purposes: frozenset[Purpose],
+    ) -> Strategy:
+        """The strategy that `make` returns; one with a controller as an actor of its own.
+
+        Args:
+            purposes: of the trials in the archive that it learns from.
+        """
         if STRATEGIES[name.partition(":")[0]].controller:
-            return RemoteStrategy.start(make, archive)
+            return RemoteStrategy.start(make, archive, purposes)
         return make()
 
     def run(

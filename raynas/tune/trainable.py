@@ -138,6 +138,7 @@ class DesignTrial(tune.Trainable):  # type: ignore[misc]  # ray has no types her
             job.architecture,
             "failed",
             dict(job.costs),
+            purpose=job.purpose,
             seed=job.seed,
             split=self._work.evaluator.split,
             seconds=self._work.timeout or 0.0,
