@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -266,18 +267,18 @@ def test_wrong_knowledge_is_found_out(small, wrong):
 
 
 def test_explanations_of_the_digits_table(digits):
-    """A subset of `raynas benchmark --explanations`, with bounds that chance does not pass."""
+    """What `raynas benchmark --explanations` says: fewer archives cannot tell methods apart."""
     ours, marginal = [], []
-    for strategy in explained.SEARCHES:
-        ours.append(explained.score(digits, strategy, 0, 100))
-        marginal.append(explained.score(digits, strategy, 0, 100, explained.marginal))
+    for strategy, seed in product(explained.SEARCHES, range(5)):
+        ours.append(explained.score(digits, strategy, seed, 100))
+        marginal.append(explained.score(digits, strategy, seed, 100, explained.marginal))
     found = explained.summed(pd.concat(contrasts for contrasts, _ in ours))
     common = explained.summed(pd.concat(contrasts for contrasts, _ in marginal))
-    assert found["precision"] > 0.9
+    assert found["precision"] > 0.97
     assert found["precision"] > common["precision"]
-    assert 0.8 < found["coverage"] < 0.99
-    assert found["winkler"] < 4 * found["floor"]
-    assert np.mean([kept for _, kept in ours]) > 0.85
+    assert 0.85 < found["coverage"] < 0.95
+    assert found["winkler"] < 2.3 * found["floor"]
+    assert np.mean([kept for _, kept in ours]) > 0.9
 
 
 # The command

@@ -63,9 +63,9 @@ def again(trials: pd.DataFrame, architecture: str, metric: str, info: RunInfo) -
 
 
 def interval(readings: Array) -> tuple[float, float] | tuple[None, None]:
-    """Student's interval of a mean; none for a single reading."""
+    """Student's interval of a mean; none for a single reading, or if all read the same."""
     n = len(readings)
-    if n < 2:
+    if n < 2 or np.ptp(readings) == 0:
         return None, None
     half = float(student.ppf((1 + LEVEL) / 2, n - 1) * np.std(readings, ddof=1) / math.sqrt(n))
     return float(readings.mean()) - half, float(readings.mean()) + half

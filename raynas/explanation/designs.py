@@ -47,17 +47,25 @@ def performance(make: Make, front: pd.DataFrame, trials: pd.DataFrame, info: Run
     )
 
 
-def trade_offs(make: Make, front: pd.DataFrame, info: RunInfo) -> Iterator[Claim]:
-    """What the other members of the front save against the best, and what they lose."""
+def trade_offs(
+    make: Make, front: pd.DataFrame, info: RunInfo, noise: float | None = None
+) -> Iterator[Claim]:
+    """What the other members of the front save against the best, and what they lose.
+
+    Args:
+        noise: the deviation of one reading, where it is not that of a share of images.
+    """
     best = front.iloc[0]
     name, unit = info.objectives[0].name, info.objectives[0].unit
     images = info.data.get("sizes", {}).get("validation")
     for _, row in front.iloc[1:].iterrows():
         gap = float(row[f"m.{name}"] - best[f"m.{name}"])
         low, high, wrong = None, None, None
+        deviation = math.sqrt(2) * noise if noise else None
         if name == "accuracy" and images:  # two binomial readings of different designs
             shares = (row[f"m.{name}"], best[f"m.{name}"])
             deviation = math.sqrt(sum(p * (1 - p) / images for p in shares)) or 1 / images
+        if deviation is not None:
             low, high = gap - 1.645 * deviation, gap + 1.645 * deviation
             wrong = 0.5 * math.erfc(abs(gap) / deviation / math.sqrt(2))
         ratios = {

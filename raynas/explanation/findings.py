@@ -119,7 +119,9 @@ class Findings:
         if len(self.front):
             yield designs.performance(self.make, self.front, self.trials, self.info)
             yield from confirmation.claims(self.make, self.front, self.trials, self.info)
-            yield from designs.trade_offs(self.make, self.front, self.info)
+            own = self.surface is not None and self._objective == self.info.objectives[0]
+            noise = self.surface.noise if own and self.surface is not None else None
+            yield from designs.trade_offs(self.make, self.front, self.info, noise)
         yield from ranking.claims(self.make, self.trials, self.info)
         if self.audited is not None:
             yield from audit.claims(self.make, self.trials, self.audited)
