@@ -176,7 +176,7 @@ def counts(pool: Pool, probes: Probes, human: Human) -> list[Rule]:
             met = np.unique(np.quantile(values[:, j], [0.0, 0.2, 0.5, 0.8]))
         for least in met[1:]:
             shown = float(np.expm1(least)) if plain != name else float(least)
-            text = f"{plain} >= {shown:.3g}"
+            text = name if set(met) <= {0.0, 1.0} else f"{plain} >= {shown:.3g}"
             least = least - 1e-9 * max(abs(least), 1.0)
             found.append(_rule(pool, text, values[:, j] >= least, here[:, j] >= least))
     return found
