@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import pandas as pd
 
+from raynas import targets
 from raynas.architecture import Architecture, Option
 from raynas.errors import UserError
 from raynas.explanation.checking import Rephrase, rephrased
@@ -15,11 +16,12 @@ from raynas.explanation.choosing import LEVELS, chosen
 from raynas.explanation.claims import Claim, from_frame, snapshot
 from raynas.explanation.sentences import plural, sentence, summary
 from raynas.explanation.space_sentences import FEWEST_PROBES
-from raynas.objective import COSTS, Metrics
+from raynas.objective import COSTS, COUNTS, Metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from raynas.costs import Latencies
     from raynas.result import SearchResult
 
 OF_LAYER = ("attribution", "contrast", "advice")  # kinds of claims about a layer's decisions
@@ -225,22 +227,37 @@ def layer_decisions(
 
 
 def costs(result: SearchResult) -> Callable[[Architecture], Metrics] | None:
-    """Exact `params` and `flops` of any design; None without code that builds it."""
+    """What any design costs, as far as its search was told it: counts are exact, a latency is that
+    of the run's table. None without code that builds designs."""
     code, data = result.code, result.info.data
     if code is None or code.build is None or not data:
         return None
     from raynas.costs import costs_of
 
     shape, classes = tuple(data["input_shape"]), data["num_classes"]
+    names, table = targets.beforehand(result.info.problem), _latencies(result)
+    if table is not None:
+        names = (*names, "latency_ms")
 
     @cache
     def counted(design: Architecture) -> Metrics:
-        try:
-            return costs_of(code, design, shape, classes)
-        except Exception:  # it cannot be built: so its trial would say
-            return {}
+        for told, known in ((names, table), (COUNTS, None)):  # the table may lack an operation
+            try:
+                return costs_of(code, design, shape, classes, told, known)
+            except Exception:  # it cannot be built: so its trial would say
+                continue
+        return {}
 
     return counted
+
+
+def _latencies(result: SearchResult) -> Latencies | None:
+    """The table by which the search judged latencies, which is not measured further here."""
+    kept, settings = result.path / targets.FILE, result.info.settings.get("latency")
+    try:
+        return targets.read(kept) if kept.exists() else settings and targets.ready(settings)
+    except UserError:  # it was moved away
+        return None
 
 
 def _metrics(row: Any) -> Iterator[str]:
