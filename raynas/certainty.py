@@ -10,6 +10,7 @@ by the explanation level. Here is how much and of what; `raynas.buying` chooses 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ from raynas.strategies.base import Seen, SpaceExhausted
 from raynas.trial import Candidate, Job, Proposal, Purpose, Reason, Trial
 
 PROBES, CONFIRMATIONS, ABLATIONS, AUDITS = 40, 3, 28, 10  # at most
+SHORT = 300.0  # seconds of a time budget below which there are no probes
+CONFIRMING = 25.0  # seconds that confirmations of a short search are left
 ENOUGH = 60  # trials from which on an audit is not made smaller
 PER_CONTROL = 6  # edits for each fresh training of the design that is edited
 OTHERS = 5  # audited claims for each further design of the front that they may be about
@@ -78,16 +81,19 @@ class Plan:
         return self.confirmations + edits
 
 
-def planned(level: str, trials: int, probes: bool = True, repeats: bool = True) -> Plan:
+def planned(
+    level: str, trials: int, probes: bool = True, repeats: bool = True, seconds: float = math.inf
+) -> Plan:
     """What a search of so many trials buys at an explanation level.
 
     Args:
+        seconds: its time budget; a short one is not enough for probes, which are trained whole.
         probes: whether designs drawn at random are of use.
         repeats: whether a second training of a design reads something else than the first.
     """
     if level == "brief":
         return Plan()
-    plan = Plan(min(PROBES, trials // 5) if probes else 0)
+    plan = Plan(min(PROBES, trials // 5) if probes and seconds >= SHORT else 0)
     if repeats:
         plan = replace(plan, confirmations=min(CONFIRMATIONS, trials // 8))
     if level != "detailed" or not repeats:
@@ -99,10 +105,14 @@ def planned(level: str, trials: int, probes: bool = True, repeats: bool = True) 
     return replace(plan, ablations=edits, controls=controls, audits=audits, others=audits // OTHERS)
 
 
-def until(level: str, part: str, plan: Plan) -> float:
+def until(level: str, part: str, plan: Plan, seconds: float = math.inf) -> float:
     """The share of the time budget that is used up by the end of a part."""
     last = plan.parts[-1] if plan.parts else "search"
-    return 1.0 if part == last else SHARES[level].get(part, 0.0)
+    if part == last:
+        return 1.0
+    share = SHARES[level].get(part, 0.0)
+    short = part == "search" and seconds < SHORT
+    return min(share, 1 - CONFIRMING / max(seconds, 2 * CONFIRMING)) if short else share
 
 
 @dataclass

@@ -122,7 +122,10 @@ class Parts:
         """Training each design: random ones, those of the search, and what buys certainty."""
         plan, level = self._plan(self.trials), self.info.settings["explanation_level"]
         parts = ("uniform_probe", "search", *plan.parts)
-        ends = {part: self.begun + until(level, part, plan) * self.seconds for part in parts}
+        ends = {
+            part: self.begun + until(level, part, plan, self.seconds) * self.seconds
+            for part in parts
+        }
         if plan.probes:
             yield self._probing(plan, ends["uniform_probe"])
         if left := self._ledger.searched(self.trials, plan):
@@ -145,7 +148,9 @@ class Parts:
         """What a search of so many trials buys."""
         settings, row = self.info.settings, _row(self.info)
         same = isinstance(self.evaluator, FunctionEvaluator | TableEvaluator)
-        return planned(settings["explanation_level"], trials, not row.scales, not same)
+        seconds = settings["seconds"] or math.inf
+        level = settings["explanation_level"]
+        return planned(level, trials, not row.scales, not same, seconds)
 
     def _buyer(self, plan: Plan) -> Buyer:
         over = partial(breaks, self.evaluator, self.info.constraints)

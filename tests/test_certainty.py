@@ -181,10 +181,10 @@ def test_parts_end_when_their_share_of_the_time_is_over(tmp_path, monkeypatch):
 
     class Timed(Noisy):
         def evaluate(self, architecture, context):
-            clock[0] += 1.0
+            clock[0] += 10.0
             yield from super().evaluate(architecture, context)
 
-    budget = {"time_budget_hours": 49.5 / 3600, "evaluator": Timed()}
+    budget = {"time_budget_hours": 495.0 / 3600, "evaluator": Timed()}
     result = search(tmp_path / "run", 1000, **budget)
     bought = Counter(result.trials["purpose"])
     assert bought["uniform_probe"] == 10  # a fifth of the time
@@ -290,3 +290,12 @@ def test_all_of_it_on_a_cluster(tmp_path):
     assert sorted(result.trials["number"]) == list(range(len(result.trials)))
     extra = result.trials[result.trials["purpose"] != "search"]
     assert set(extra["status"]) == {"finished"}
+
+
+def test_a_short_search_has_no_probes_and_time_for_confirmations():
+    plan = planned("standard", 1000, seconds=90)
+    assert plan == Plan(confirmations=3)
+    assert until("standard", "search", plan, 90) == pytest.approx(1 - 25 / 90)
+    assert until("standard", "search", plan, 20) == 0.5
+    assert planned("standard", 1000, seconds=600) == Plan(PROBES, 3)
+    assert until("standard", "search", planned("standard", 1000, seconds=600), 600) == 0.85

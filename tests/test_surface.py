@@ -196,3 +196,18 @@ def test_contrasts_on_the_real_table(monkeypatch):
     assert found["asserted"] >= 0.96
     assert 0.85 <= found["coverage"] <= 0.96
     assert found["Winkler"] <= 6
+
+
+def test_shares_stay_shares_where_nothing_is_known():
+    rng = np.random.default_rng(0)
+    space = search_spaces.find("layered")
+    designs = [space.sample(rng) for _ in range(16)]
+    read = np.array(
+        [0.1 + 0.89 * (a["num_layers"] != 2) - 0.002 * i for i, a in enumerate(designs)]
+    )
+    surface = fit(space, designs, read, bounds=(0.0, 1.0))
+    draws = surface.draws([space.sample(rng) for _ in range(200)])
+    assert draws.min() >= 0.0
+    assert draws.max() <= 1.0
+    wide = fit(space, designs, read).draws(designs)
+    assert np.abs(wide).max() <= 4.0  # three ranges beyond what was read, at most

@@ -32,6 +32,7 @@ USUAL = {
 NOISE = 0.3  # the middle of the noise's prior, of the deviation of all readings
 JITTER = 1e-6
 CANDIDATES, STEP = 32, 0.1  # models that are tried around the best; of its curvature
+BEYOND = 3.0  # ranges of the readings that a value may lie outside of them
 GAP = 0.05  # of the range of the readings: how far beyond them a bound may be
 
 
@@ -175,8 +176,11 @@ def gathered(described: Described, designs: Sequence[Architecture], values: Arra
     return Readings([designs[i] for i in first], means, counts, means, within, keys)
 
 
-def links(values: Array) -> list[Link]:
+def links(values: Array, bounds: tuple[float, float] = (-np.inf, np.inf)) -> list[Link]:
     """The scales that are tried: as it is, and logarithms of the distance to a bound.
+
+    None leads beyond what the metric may be, nor far beyond what was read: the way back from a
+    logarithm explodes where little is known.
 
     The bound is one that the metric may have (0, 1, 100) or lies just beyond what was read:
     near it, a search finds many designs that differ little, and far from it a few broken ones.
@@ -190,7 +194,15 @@ def links(values: Array) -> list[Link]:
     tops += [1.0] if low >= 0 and high < 1 else [100.0] if low >= 0 and 1 < high < 100 else []
     bottoms += [0.0] if low > 0 else []
     found += [_bounded(top, -1.0, 0.3 * (top - high)) for top in tops]
-    return found + [_bounded(bottom, 1.0, 0.3 * (low - bottom)) for bottom in bottoms]
+    found += [_bounded(bottom, 1.0, 0.3 * (low - bottom)) for bottom in bottoms]
+    reach = BEYOND * (high - low)
+    return [
+        _within(link, max(bounds[0], low - reach), min(bounds[1], high + reach)) for link in found
+    ]
+
+
+def _within(link: Link, low: float, high: float) -> Link:
+    return replace(link, back=lambda latent: np.clip(link.back(latent), low, high))
 
 
 def _bounded(bound: float, sign: float, least: float) -> Link:

@@ -7,6 +7,7 @@ weights or by a proxy, the surface is that of the score: only it is known of man
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,6 +39,7 @@ from raynas.explanation.making import Maker
 from raynas.explanation.pool import Pool, pool
 from raynas.explanation.readings import Readings, readings
 from raynas.explanation.surface import Surface
+from raynas.explanation.wording import SHARES
 from raynas.objective import Array, Objective
 from raynas.run import RunInfo, front_of
 
@@ -94,7 +96,8 @@ class Findings:
     def surface(self) -> Surface | None:
         """The posterior over the metric of every design; None below eight readings."""
         classes = self.info.data.get("num_classes") if self._objective.name == "accuracy" else None
-        return self.read.surface(self.info.space, None if classes is None else 1 / classes)
+        bounds = (0.0, 1.0) if self._objective.name in SHARES else (-math.inf, math.inf)
+        return self.read.surface(self.info.space, None if classes is None else 1 / classes, bounds)
 
     @cached_property
     def pool(self) -> Pool:

@@ -39,16 +39,22 @@ class Readings:
     rows: pd.DataFrame
     before: Readings | None = None
 
-    def surface(self, space: Space, nothing: float | None = None) -> Surface | None:
+    def surface(
+        self,
+        space: Space,
+        nothing: float | None = None,
+        bounds: tuple[float, float] = (-np.inf, np.inf),
+    ) -> Surface | None:
         """The posterior over the metric of every design; None where there are too few readings.
 
         Args:
             nothing: what a network reads that computes nothing, if that is known.
+            bounds: what the metric may be.
         """
-        earlier = None if self.before is None else self.before.surface(space, nothing)
+        earlier = None if self.before is None else self.before.surface(space, nothing, bounds)
         extra = None if earlier is None else earlier.mean
         values = self.rows["value"].to_numpy()
-        return fit(space, self.designs, values, extra=extra, nothing=nothing)
+        return fit(space, self.designs, values, extra=extra, nothing=nothing, bounds=bounds)
 
     @property
     def designs(self) -> list[Architecture]:

@@ -65,6 +65,7 @@ def fit(
     *,
     extra: Extra | None = None,
     nothing: float | None = None,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
     described: Described | None = None,
 ) -> Surface | None:
     """The posterior from readings.
@@ -75,6 +76,7 @@ def fit(
         extra: one more number per design that may tell, such as readings at a low fidelity.
         nothing: what a network reads that computes nothing, if that is known: an accuracy of
             1 / classes.
+        bounds: what the metric may be: a share from 0 to 1.
         described: to share what has been computed of designs.
 
     Returns:
@@ -90,7 +92,7 @@ def fit(
     readings = gathered(described, live, read[~void])
     functions = Functions(Basis(described), extra, readings.designs)
     x = functions(readings.designs)
-    readings, model = _scaled(x, functions.groups, readings)
+    readings, model = _scaled(x, functions.groups, readings, bounds)
     sizes, known = _sizes(x, model, readings, described.questions)
     functions = Functions(
         Basis(described, np.sqrt(sizes)[described.questions]), extra, readings.designs
@@ -103,10 +105,12 @@ def fit(
     return _advised(surface, x, readings)
 
 
-def _scaled(x: Array, groups: Mapping[str, slice], readings: Readings) -> tuple[Readings, Model]:
+def _scaled(
+    x: Array, groups: Mapping[str, slice], readings: Readings, bounds: tuple[float, float]
+) -> tuple[Readings, Model]:
     """The scale with the most evidence, what fits on it, and the readings with their levels."""
     few, places = readings.some(SKETCH)
-    plain, *others = links(readings.means)
+    plain, *others = links(readings.means, bounds)
     best = fitted(plain, x[places], groups, few, steps=30)
     readings = replace(readings, levels=best.smoothed(x, readings))
     few, places = readings.some(SKETCH)
