@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from raynas.graphs import Graph, live
+from raynas.strategies.features import paths as signatures
 
-LONGEST = 8  # operations of a path that are told apart: the last ones
+__all__ = ["Signature", "Ways", "shape", "signatures", "terms", "weighted"]
+
 WEIGHTLESS = ("pool", "skip", "identity", "none", "zero")  # words in names of such operations
 ALSO = (
     "paths, log",
@@ -28,17 +30,6 @@ ALSO = (
 
 Signature = tuple[str, ...]
 Ways = Counter[Signature]
-
-
-def signatures(graph: Graph) -> Ways:
-    """How many ways from an input to the output pass each sequence of operations."""
-    at: dict[str, Ways] = {name: Counter({(): 1}) for name in graph.inputs}
-    for edge in live(graph):
-        target = at.setdefault(edge.target, Counter())
-        for path, count in at[edge.source].items():
-            longer = (*path, edge.operation)[-LONGEST:] if edge.operation else path
-            target[longer] += count
-    return at.get(graph.output, Counter())
 
 
 def weighted(operation: str) -> bool:
