@@ -93,6 +93,7 @@ def planned(
     """
     if level == "brief":
         return Plan()
+    repeats = repeats and seconds >= 2 * CONFIRMING
     plan = Plan(min(PROBES, trials // 5) if probes and seconds >= SHORT else 0)
     if repeats:
         plan = replace(plan, confirmations=min(CONFIRMATIONS, trials // 8))

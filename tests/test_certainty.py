@@ -296,6 +296,6 @@ def test_a_short_search_has_no_probes_and_time_for_confirmations():
     plan = planned("standard", 1000, seconds=90)
     assert plan == Plan(confirmations=3)
     assert until("standard", "search", plan, 90) == pytest.approx(1 - 25 / 90)
-    assert until("standard", "search", plan, 20) == 0.5
+    assert planned("detailed", 1000, seconds=20) == Plan()
     assert planned("standard", 1000, seconds=600) == Plan(PROBES, 3)
     assert until("standard", "search", planned("standard", 1000, seconds=600), 600) == 0.85

@@ -158,7 +158,7 @@ def test_the_controller_is_an_actor_that_may_die(cluster, tmp_path):
     from raynas.tune import archive_actor
     from raynas.tune.controller_actor import DUMP, RemoteStrategy
 
-    result = search(tmp_path, strategy="reinforce", trials=60)
+    result = search(tmp_path, strategy="reinforce", trials=60, explanation_level="brief")
     assert len(result.trials) == 60
     drawn = result.proposals[result.proposals["kind"] == "policy"]
     assert len(drawn) > 30
