@@ -113,7 +113,7 @@ def until(level: str, part: str, plan: Plan, seconds: float = math.inf) -> float
         return 1.0
     share = SHARES[level].get(part, 0.0)
     short = part == "search" and seconds < SHORT
-    return min(share, 1 - CONFIRMING / max(seconds, 2 * CONFIRMING)) if short else share
+    return min(share, 1 - CONFIRMING / seconds) if short else share
 
 
 @dataclass

@@ -11,7 +11,7 @@ from raynas.architecture import Decision
 from raynas.explanation import importance
 from raynas.explanation.claims import Claim
 from raynas.explanation.importance import additive, local_shares, pairs, shares, top_shares
-from raynas.explanation.pool import WHOLE, answer, codes, dead, edited, pool, verdict
+from raynas.explanation.pool import WHOLE, answer, codes, edited, pool, verdict
 from raynas.objective import Objective
 from raynas.space import Space
 from tests.spaces import CELL, TREE
@@ -90,15 +90,6 @@ def test_an_edit_always_makes_a_design():
             other = edited(TREE, design, name, option)
             TREE.check(other)
             assert other[name] == option
-
-
-def test_a_cell_without_a_path_is_dead():
-    space = search_spaces.find("nasbench201")
-    options = dict.fromkeys((d.name for d in space.decisions), "none")
-    assert dead(space, space.architecture(options))
-    alive = {**options, "cell.node3.from_0": "skip_connect"}
-    assert not dead(space, space.architecture(alive))
-    assert not dead(CELL, pool(CELL).designs[0])  # no graphs: nothing is known
 
 
 @pytest.mark.parametrize("space", [CELL, TREE], ids=["grid", "conditional"])

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta, norm
+from scipy.stats import norm
 
-from raynas.explanation.claims import LEVEL, Claim, from_frame
-from raynas.explanation.designs import Make
+from raynas.explanation.claims import Claim, from_frame
+from raynas.explanation.designs import Make, binomial
 from raynas.objective import Array
 
 
@@ -151,14 +151,6 @@ def noise(fresh: pd.DataFrame, claim: Claim) -> float:
             squares += float(((values - values.mean()) ** 2).sum())
             freedom += len(values) - 1
     return math.sqrt(squares / freedom) if freedom else 0.0
-
-
-def binomial(hits: int, count: int) -> tuple[float, float]:
-    """The interval of Clopper and Pearson (1934) for a share."""
-    tail = (1 - LEVEL) / 2
-    low = float(beta.ppf(tail, hits, count - hits + 1)) if hits else 0.0
-    high = float(beta.ppf(1 - tail, hits + 1, count - hits)) if hits < count else 1.0
-    return low, high
 
 
 def _read(rows: pd.DataFrame, claim: Claim) -> Array:

@@ -25,7 +25,9 @@ def performance(make: Make, front: pd.DataFrame, trials: pd.DataFrame, info: Run
     value = float(row[f"m.test_{name}"] if tested else row[f"m.{name}"])
     sizes = info.data.get("sizes", {})
     images = sizes.get("test" if tested else "validation")
-    low, high = _binomial(value, images) if name == "accuracy" and images else (None, None)
+    low, high = (
+        binomial(round(value * images), images) if name == "accuracy" and images else (None, None)
+    )
     return make(
         "performance",
         "measured",
@@ -127,9 +129,9 @@ def _metrics(row: Any, info: RunInfo) -> dict[str, float]:
     return {n: float(row[f"m.{n}"]) for n in sorted(names) if f"m.{n}" in row}
 
 
-def _binomial(share: float, trials: int) -> tuple[float, float]:
+def binomial(hits: int, trials: int) -> tuple[float, float]:
     """The interval of Clopper and Pearson (1934) for a share of `trials` right answers."""
-    hits, tail = round(share * trials), (1 - LEVEL) / 2
+    tail = (1 - LEVEL) / 2
     low = float(beta.ppf(tail, hits, trials - hits + 1)) if hits else 0.0
     high = float(beta.ppf(1 - tail, hits + 1, trials - hits)) if hits < trials else 1.0
     return low, high

@@ -17,7 +17,6 @@ import numpy as np
 
 from raynas.architecture import Architecture, Decision, Option
 from raynas.explanation.claims import LEVEL, Claim, Verdict
-from raynas.graphs import live
 from raynas.objective import Array
 from raynas.space import Space
 
@@ -105,16 +104,6 @@ def codes(space: Space, designs: Sequence[Architecture]) -> Index:
 
 def _numbered(space: Space) -> list[tuple[int, Decision]]:
     return list(enumerate(space.decisions))
-
-
-def dead(space: Space, design: Architecture) -> bool:
-    """Whether nothing of the image reaches the design's output: a constant, whatever its training.
-
-    Such designs may carry most of a space's variance (in nasbench201, 2 % of the designs do), and
-    their accuracy is known without a trial: that of a constant answer.
-    """
-    graphs = space.graphs(space.plainest(design)) if space.graphs else {}
-    return bool(graphs) and not any(live(graph) for graph in graphs.values())
 
 
 def edited(space: Space, design: Architecture, name: str, option: Option) -> Architecture:
