@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raynas import tables
+from raynas.files import write_atomically, write_table
 from raynas.objective import losses
 from raynas.run import (
     ArchiveError,
@@ -33,8 +34,6 @@ from raynas.run import (
     parts,
     read_log,
     read_parts,
-    write_atomically,
-    write_table,
 )
 from raynas.trial import Job, Trial, job_to_dict
 

@@ -17,8 +17,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raynas.files import write_table
 from raynas.objective import TOLD, Constraint, figure
-from raynas.run import RunInfo, write_table
+from raynas.run import RunInfo
 
 if TYPE_CHECKING:
     from torch import nn

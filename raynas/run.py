@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raynas import tables
+from raynas import tables, turns
+from raynas.directives import State, fold
 from raynas.errors import UserError
+from raynas.files import write_atomically
 from raynas.objective import Constraint, Objective, pareto_front
 from raynas.problem import Problem
 from raynas.screening import Screening, Shared, screening
 from raynas.space import Space
 from raynas.trial import Job, Trial, job_from_dict
 
-TESTING = frozenset({"confirm", "ablation", "audit"})  # purposes of trials that test what is known
+TESTING = frozenset(
+    {"confirm", "ablation", "audit", "final"}
+)  # purposes of trials that test what is known
 
 
 class ArchiveError(UserError):
@@ -45,6 +49,8 @@ class RunInfo:
         data: name, input_shape, num_classes, mean and std of the data; empty for own evaluators.
         versions: of the packages that matter.
         command: how it was started.
+        state: what people said since and what holds by it; `problem` and `space` are as they are
+            by now, and every trial of the run is a design of `space`.
     """
 
     problem: Problem
@@ -53,6 +59,23 @@ class RunInfo:
     data: Mapping[str, Any]
     versions: Mapping[str, str]
     command: str
+    state: State | None = None
+
+    @cached_property
+    def now(self) -> State:
+        """What holds now, with this space."""
+        state = self.state or State(self.problem, self.space)
+        return replace(state, space=self.space)
+
+    @property
+    def allowed(self) -> Space:
+        """The part of the space that may be proposed."""
+        return self.now.allowed
+
+    @property
+    def goals(self) -> tuple[Constraint, ...]:
+        """The constraints, and the reference points by which designs are ranked as if they were."""
+        return (*self.constraints, *self.now.aims)
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -111,7 +134,8 @@ class RunInfo:
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArchiveError(f"{run / 'run.json'} cannot be read: {error}.") from None
-        return cls(problem, space, **rest)
+        state = fold(problem, space, turns.read(run))
+        return cls(state.problem, state.space, **rest, state=state)
 
 
 @dataclass
@@ -175,28 +199,6 @@ def allowed(rows: pd.DataFrame, info: RunInfo) -> pd.DataFrame:
             broken |= (gap if c.sense == "max" else -gap) > 0
     kept: pd.DataFrame = rows[~broken]
     return kept
-
-
-def write_table(path: Path, table: pa.Table) -> None:
-    """Writes Parquet beside its place and renames it: readers see the old file or the new."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    write_atomically(path, sink.getvalue().to_pybytes())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces a file at once and durably."""
-    temporary = path.with_name(f".{path.name}.tmp")  # the dot hides it from Parquet readers
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def read_log(run: Path, notes: list[str]) -> tuple[list[Job], list[Trial]]:

@@ -388,6 +388,70 @@ class Space:
             kept[d.name] = replace(d, options=left, when=when)
         return replace(self, decisions=tuple(kept.values()))
 
+    def fit(self, architecture: Architecture) -> Architecture:
+        """The nearest design of this space to one of a wider space.
+
+        Each option stays if it is here; otherwise an ordered one moves to the nearest rank (of
+        two, the lower), any other to the first option. What becomes active by it is answered as
+        the last decision of the same leaf was, or by its first option.
+        """
+        last: dict[str, Option] = {}
+
+        def pick(d: Decision) -> Option:
+            wanted = architecture.options.get(d.name, last.get(d.leaf, d.options[0]))
+            if wanted not in d.options:
+                numbers = d.ordered and not isinstance(wanted, str)
+                near = min(d.options, key=lambda o: abs(o - wanted)) if numbers else d.options[0]  # type: ignore[operator]
+                wanted = near
+            last[d.leaf] = wanted
+            return wanted
+
+        return self.answer(pick)
+
+    def with_options(self, name: str, options: Collection[Option]) -> Space:
+        """The space in which a decision has more options; those of ordered ones in their order.
+
+        What depends on the decision does not become active by them. Whether networks can be built
+        with them is for the code to say (`raynas.widening`).
+
+        Raises:
+            InvalidSpace: there is no such decision, or the options are of another type.
+        """
+        if name not in self.by_name:
+            raise InvalidSpace(str(unknown(self.name, name, list(self.by_name))))
+        old = self.by_name[name]
+        both = list(dict.fromkeys([*old.options, *options]))
+        if old.ordered and not isinstance(old.options[0], str):
+            both = sorted(both)
+        wider = replace(old, options=tuple(both))
+        return replace(
+            self, decisions=tuple(wider if d.name == name else d for d in self.decisions)
+        )
+
+    def with_decision(self, decision: Decision) -> Space:
+        """The space that asks one question more, the last; each option makes another design."""
+
+        def rest(architecture: Architecture) -> Architecture:
+            kept = tuple(c for c in architecture.choices if c[0] != decision.name)
+            return Architecture(architecture.space, kept)
+
+        def canonical(architecture: Architecture) -> str:
+            chosen = architecture.options.get(decision.name)
+            return f"{self.identity(rest(architecture))} {decision.name}={chosen}"
+
+        def simplify(architecture: Architecture) -> Architecture:
+            chosen = tuple(c for c in architecture.choices if c[0] == decision.name)
+            return Architecture(
+                architecture.space, self.plainest(rest(architecture)).choices + chosen
+            )
+
+        return replace(
+            self,
+            decisions=(*self.decisions, decision),
+            canonical=canonical,
+            simplify=simplify if self.simplify else None,
+        )
+
     def with_decisions(self, kept: Space) -> Space:
         """This space's code for decisions that a run kept, which may have been narrowed since.
 

@@ -22,7 +22,7 @@ Kind = Literal[
     "engineer",
     "scaling",
 ]
-Purpose = Literal["search", "supernet", "uniform_probe", "confirm", "ablation", "audit"]
+Purpose = Literal["search", "supernet", "uniform_probe", "confirm", "ablation", "audit", "final"]
 Status = Literal["finished", "stopped_early", "failed", "infeasible", "lost"]
 
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -79,7 +79,8 @@ class Proposal:
         purpose: `search`; `supernet` trains weights that all designs share (the architecture
             stands in for them). `uniform_probe` is drawn at random, to tell what holds in general;
             `confirm` trains a design again with a fresh seed; `ablation` and `audit` train an edit
-            of a design, to learn what it changes or whether a claim of it is right. Where designs
+            of a design, to learn what it changes or whether a claim of it is right. `final` trains
+            the design that people agreed on, and always keeps its weights. Where designs
             are scored, `confirm` and `uniform_probe` train one of the best or one drawn from the
             whole ranking, alone.
     """

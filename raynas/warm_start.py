@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 
 from raynas import tables
 from raynas.errors import UserError
+from raynas.files import write_table
 from raynas.objective import Objective
-from raynas.run import RunInfo, grown, read, write_table
+from raynas.run import RunInfo, grown, read
 from raynas.space import Space
 from raynas.strategies.standing import standings
 from raynas.trial import Proposal, Reason, Trial

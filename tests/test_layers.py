@@ -18,6 +18,7 @@ OUTSIDE = {  # layer -> what may be imported at the top of a file, from here and
 LAYER = {  # a file or folder of raynas/ -> its layer; a new file fails until someone decides
     "architecture": 0,
     "compressing": 0,
+    "directives": 0,
     "errors": 0,
     "graphs": 0,
     "named": 0,
@@ -54,8 +55,10 @@ LAYER = {  # a file or folder of raynas/ -> its layer; a new file fails until so
     "certainty": 1,
     "drawing": 1,
     "explanation": 1,
+    "files": 1,
     "run": 1,
     "tables": 1,
+    "turns": 1,
     "warm_start": 1,
     "attention": 2,
     "blocks": 2,

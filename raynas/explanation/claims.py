@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raynas.run import write_table
+from raynas.files import write_table
 
 Tier = Literal["proven", "measured", "estimated", "recorded", "prior"]
 Verdict = Literal["asserts", "leans", "open", "null"]

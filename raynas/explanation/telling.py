@@ -19,7 +19,7 @@ from raynas.explanation.checking import Rephrase, rephrased
 from raynas.explanation.choosing import LEVELS, chosen, in_order
 from raynas.explanation.claims import Claim, identify
 from raynas.explanation.sentences import sentence, summary
-from raynas.run import write_table
+from raynas.files import write_table
 
 FULL = "full"  # the level of what is said only where a decision or a layer is asked about
 MOST = 20_000  # sentences that are kept

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from raynas.explanation.claims import AUDITED, Claim, from_frame, read
 from raynas.explanation.readings import MOST
 from raynas.explanation.sentences import chosen, reading, sentence, summary
+from raynas.files import write_atomically
 from raynas.report import charts, sections, words
 from raynas.report.advice import advice
 from raynas.report.alternatives import MOST_OPEN, clearest, forms
@@ -32,7 +33,6 @@ from raynas.report.shared import shared
 from raynas.report.tree import tree
 from raynas.report.waterfall import waterfall
 from raynas.result import LEVELS, SearchResult
-from raynas.run import write_atomically
 
 CLEAR = ("asserts", "leans")
 VERDICTS = {"asserts": "asserted", "leans": "likely", "open": "open", "null": "no effect"}
