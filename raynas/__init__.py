@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from raynas.api import audit, load, resume, search
     from raynas.architecture import Architecture, Decision
     from raynas.choices import choice, searchable
+    from raynas.design_session import CollaborativeDesignSession
     from raynas.errors import UserError
     from raynas.feasibility import preview
     from raynas.objective import Constraint, Objective
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Architecture": "raynas.architecture",
+    "CollaborativeDesignSession": "raynas.design_session",
     "Constraint": "raynas.objective",
     "Decision": "raynas.architecture",
     "Objective": "raynas.objective",
@@ -42,6 +44,7 @@ _HOME = {
 }
 __all__ = [
     "Architecture",
+    "CollaborativeDesignSession",
     "Constraint",
     "Decision",
     "Objective",

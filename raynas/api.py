@@ -26,18 +26,20 @@ from raynas.asked import (
 )
 from raynas.choices import as_space, located
 from raynas.compressing import with_compression
+from raynas.directives import fold
 from raynas.errors import UserError, unknown
 from raynas.evaluation import FunctionEvaluator, TableEvaluator, TrainingEvaluator
 from raynas.named import settings_in
-from raynas.phases import resolved, start
+from raynas.phases import resolved
 from raynas.problem import Problem
 from raynas.recipe import Recipe, with_training
 from raynas.result import LEVELS, SearchResult, busy_seconds, load
-from raynas.run import RunInfo, exists
+from raynas.run import RunInfo, as_kept, exists
 from raynas.running import carry_on
 from raynas.screening import Screen, screening
 from raynas.session import Evaluator
 from raynas.space import Space
+from raynas.starting import designs_from
 from raynas.strategies import STRATEGIES, asked_proxies, make
 from raynas.warm_start import gather
 
@@ -70,6 +72,8 @@ def search(
     search_compression: bool = False,
     start_from: Sequence[str | Architecture] = (),
     warm_start: Sequence[str | Path] | str | Path = (),
+    feedback: str | Mapping[str, Any] | None = None,
+    allow_feedback: bool = True,
     explanation_level: str = "standard",
     seed: int = 0,
     run: str | Path | None = None,
@@ -110,9 +114,14 @@ def search(
         search_training: whether optimizer, learning rate and weight decay are searched as well.
         search_compression: whether bits and pruning of the weights are searched as well, for each
             third of the layers: `model_size_kb` is what they change, see `raynas.compression`.
-        start_from: designs to try first: names from `raynas spaces NAME --known`, or texts.
+        start_from: designs to try first: names from `raynas spaces NAME --known`, texts, a file of
+            either (.yaml, .txt, .parquet), or a run's folder, whose front is tried.
         warm_start: folders of runs of the same space, on other data: their best designs are tried
             first, and strategies that can learn from their trials do.
+        feedback: what you know beforehand, in words or as a dict: which options to leave out, pin
+            or prefer, and how sure you are (see `raynas.feedback`).
+        allow_feedback: whether the run may be gone on with by what people say of it
+            (`result.continue_with_feedback`).
         explanation_level: brief, standard or detailed: how much is said at the end, and how many
             of the trials buy certainty (`raynas.certainty`): none; designs drawn at random and the
             best design again with fresh seeds; edits of it and an audit of claims as well.
@@ -165,6 +174,7 @@ def search(
             "learning_rate": learning_rate,
         },
         "explanation_level": explanation_level,
+        "allow_feedback": allow_feedback,
         "seed": seed,
         "loading": {
             "root": None if data_root is None else str(data_root),
@@ -196,8 +206,7 @@ def search(
     else:
         make(strategy, found, problem.objectives)  # before anything is written
         check_asked(asked_proxies(strategy), judge)
-    for text in settings["start_from"]:
-        start(found, text)
+    settings["start_from"] = [d for t in settings["start_from"] for d in designs_from(t, found)]
     runs = [warm_start] if isinstance(warm_start, str | Path) else warm_start
     earlier = gather(runs, found, problem.objectives)
     info = RunInfo(
@@ -213,8 +222,18 @@ def search(
     )
     if folder.exists():
         raise exists(folder)
+    opening = None
+    if feedback is not None:
+        from raynas.answering import opening_turn
+
+        opening = opening_turn(info, feedback, judge)
+        if builds and settings["latency"] is None:
+            wanted = fold(problem, found, (opening,)).problem
+            settings["latency"] = targets.settings_of(wanted, latency_table)
+            judge = _told(judge, wanted)
     seconds = settings["seconds"]
-    return carry_on(folder, info, judge, trials, seconds, address, display, True, earlier)
+    rest = (address, display, True, earlier)
+    return carry_on(folder, info, judge, trials, seconds, *rest, opening=opening)
 
 
 def resume(
@@ -243,7 +262,7 @@ def resume(
         UserError: nothing is left of its budgets and no new one is given.
     """
     folder = Path(run)
-    info, judge, past = _opened(folder, "resume", dataset, space, evaluator)
+    info, judge, past = opened(folder, "resume", dataset, space, evaluator)
     wanted = trials or info.settings["trials"]
     used = info.screening is None and _evaluated(past) >= wanted
     seconds = info.settings["seconds"]
@@ -285,7 +304,7 @@ def audit(
             no further claim to test.
     """
     folder = Path(run)
-    info, judge, _ = _opened(folder, "audit", dataset, space, evaluator)
+    info, judge, _ = opened(folder, "audit", dataset, space, evaluator)
     if info.screening is not None or isinstance(judge, FunctionEvaluator | TableEvaluator):
         raise UserError(
             f"{run}: expected designs that are trained one by one, each time with another seed; "
@@ -296,7 +315,7 @@ def audit(
     )
 
 
-def _opened(
+def opened(
     folder: Path,
     call: str,
     dataset: Any,
@@ -329,10 +348,21 @@ def _opened(
     judge = _evaluator(evaluator, problem, space, info.settings, download=False)
     code = judge.space if isinstance(judge, TrainingEvaluator) else space and as_space(space)
     if code:
-        info = replace(info, space=code.with_decisions(info.space))
+        info = replace(info, space=as_kept(code, info))
         if isinstance(judge, TrainingEvaluator):
             judge.space = info.space
+            judge = _told(judge, problem)
+            if info.settings.get("latency") is None:  # since somebody asked for it
+                latency = targets.settings_of(problem)
+                info = replace(info, settings={**info.settings, "latency": latency})
     return info, judge, load(folder).trials
+
+
+def _told(judge: Evaluator, problem: Problem) -> Evaluator:
+    """The evaluator that tells beforehand what a problem asks for."""
+    if not isinstance(judge, TrainingEvaluator):
+        return judge
+    return replace(judge, told=targets.beforehand(problem))
 
 
 def _evaluator(

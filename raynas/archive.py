@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -20,21 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raynas import tables
+from raynas import mapping, tables
 from raynas.files import write_atomically, write_table
-from raynas.objective import losses
-from raynas.run import (
-    ArchiveError,
-    RunInfo,
-    cast,
-    front_of,
-    grown,
-    not_for_front,
-    numbers,
-    parts,
-    read_log,
-    read_parts,
-)
+from raynas.front import front_of, not_for_front
+from raynas.objective import Metrics, losses
+from raynas.run import ArchiveError, RunInfo, cast, grown, numbers, parts, read_log, read_parts
 from raynas.trial import Job, Trial, job_to_dict
 
 ROLL_ENTRIES = 500  # entries in the log, or
@@ -64,12 +54,15 @@ class Archive:
         self._lock = _take_lock(run, wait)
         self._log: IO[bytes] | None = None
         self.notes: list[str] = []
-        jobs, trials = read_log(run, self.notes)
+        had = mapping.before(self.info.said)
+        jobs, trials = read_log(run, self.notes, had)
         old = read_parts(run / "trials", self.notes, set_aside=True)
         proposals = read_parts(run / "proposals", self.notes, ["number"], set_aside=True)
         self._numbers = {"trials": numbers(old), "proposals": numbers(proposals)}
         self._schema = grown(old.schema if old is not None else None, [], self.info.space)
+        old = self._mapped(old, had)
         self._front: dict[int, Trial] = {}
+        self._kept = _kept_models(run, self.info, old)
         if old is not None:
             for trial in tables.trials_from(_front_rows(old, self.info)):
                 self._enter_front(trial)
@@ -125,7 +118,12 @@ class Archive:
         write_atomically(self.run / name, data)
 
     def wants_weights(self, trial: Trial) -> bool:
-        """Whether the trial would stand on the Pareto front now."""
+        """Whether the trial would stand on the Pareto front now, or is what people agreed on."""
+        if trial.status != "finished":
+            return False
+        return trial.purpose == "final" or self._stands_out(trial)
+
+    def _stands_out(self, trial: Trial) -> bool:
         if trial.status != "finished" or not _allowed(trial, self.info):
             return False
         if trial.purpose in not_for_front(self.info):
@@ -134,6 +132,27 @@ class Archive:
             return False  # scored, not trained
         point = self._point(trial)
         return not any(_dominates(self._point(t), point) for t in self._front.values())
+
+    def fill(self, found: Mapping[int, Metrics]) -> None:
+        """Adds metrics to trials that do not have them, part by part; what they have stays."""
+        self.roll()
+        names = list(dict.fromkeys(name for metrics in found.values() for name in metrics))
+        known = [n.removeprefix("m.") for n in self._schema.names if n.startswith("m.")]
+        curves = [n.removeprefix("c.") for n in self._schema.names if n.startswith("c.")]
+        all_names = list(dict.fromkeys([*known, *names]))
+        self._schema = tables.trial_schema(self.info.space, all_names, curves)
+        for path in parts(self.run / "trials"):
+            rows = cast(pq.read_table(path, partitioning=None), self._schema)
+            for name in names:
+                told = [found.get(number, {}).get(name) for number in rows["number"].to_pylist()]
+                both = pc.coalesce(rows[f"m.{name}"], pa.array(told, pa.float64()))
+                place = rows.column_names.index(f"m.{name}")
+                rows = rows.set_column(place, self._schema.field(f"m.{name}"), both)
+            write_table(path, rows)
+        self._front = {}  # a limit may speak of what was not known
+        trials = read_parts(self.run / "trials", self.notes)
+        for trial in tables.trials_from(_front_rows(trials, self.info)) if trials else ():
+            self._enter_front(trial)
 
     def roll(self) -> None:
         """Moves the log into Parquet, rewrites front.parquet, drops weights off the front."""
@@ -166,6 +185,20 @@ class Archive:
             self._log.close()
         self._lock.close()
 
+    def _mapped(self, trials: pa.Table | None, had: mapping.Had) -> pa.Table | None:
+        """The trials with what they lack of added decisions, which the parts then say as well."""
+        if trials is None:
+            return None
+        if not mapping.lacking(trials, had):
+            return trials
+        for path in parts(self.run / "proposals"):
+            rows = cast(pq.read_table(path, partitioning=None), tables.PROPOSALS)
+            write_table(path, mapping.proposals(rows, had))
+        for path in parts(self.run / "trials"):
+            rows = cast(pq.read_table(path, partitioning=None), self._schema)
+            write_table(path, mapping.trials(rows, had))
+        return mapping.trials(cast(trials, self._schema), had)
+
     def _commit(self, lines: bytes) -> None:
         if not lines or self._log is None:
             return
@@ -185,9 +218,10 @@ class Archive:
             self._waiting.append(entry)
             if isinstance(entry, Trial):
                 self._enter_front(entry)
+                self._kept |= {entry.number} if entry.purpose == "final" else set()
 
     def _enter_front(self, trial: Trial) -> None:
-        if self.wants_weights(trial):
+        if self._stands_out(trial):
             point = self._point(trial)
             beaten = [n for n, t in self._front.items() if _dominates(point, self._point(t))]
             for number in beaten:
@@ -201,7 +235,7 @@ class Archive:
         members = [self._front[number] for number in sorted(self._front)]
         write_table(self.run / "front.parquet", tables.trials_table(members, self._schema))
         for file in (self.run / "models").iterdir():
-            if file.stem.isdigit() and int(file.stem) not in self._front:
+            if file.stem.isdigit() and int(file.stem) not in {*self._front, *self._kept}:
                 file.unlink()
 
     def _write_model(self, trial: Trial, weights: bytes) -> None:
@@ -240,7 +274,21 @@ def _extend(folder: Path, rows: pa.Table) -> None:
 
 
 def _allowed(trial: Trial, info: RunInfo) -> bool:
+    left, options = info.now.left, trial.architecture.options
+    if any(name in options and options[name] not in left[name] for name in left):
+        return False
     return all(c.holds(trial.metrics) for c in info.constraints)
+
+
+def _kept_models(run: Path, info: RunInfo, trials: pa.Table | None) -> set[int]:
+    """The trials whose weights stay, whatever the front: designs that people agreed on and, as
+    soon as somebody has said something, fronts of before, to which undoing it leads back."""
+    finals = set()
+    if trials is not None:
+        finals = numbers(trials.filter(pc.equal(trials["purpose"], "final")))
+    if not info.said:
+        return finals
+    return finals | {int(f.stem) for f in (run / "models").iterdir() if f.stem.isdigit()}
 
 
 def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:

@@ -21,7 +21,8 @@ import pandas as pd
 
 from raynas import session, tables
 from raynas.architecture import Architecture
-from raynas.run import RunInfo, front_of, read
+from raynas.front import front_of
+from raynas.run import RunInfo, read
 from raynas.space import Space
 from raynas.strategies.base import Seen, SpaceExhausted
 from raynas.trial import Candidate, Job, Proposal, Purpose, Reason, Trial
@@ -34,6 +35,7 @@ PER_CONTROL = 6  # edits for each fresh training of the design that is edited
 OTHERS = 5  # audited claims for each further design of the front that they may be about
 TOLD: frozenset[Purpose] = frozenset({"search", "uniform_probe", "ablation", "audit"})
 PROBED: frozenset[Purpose] = frozenset({"uniform_probe"})
+FINAL: frozenset[Purpose] = frozenset({"final"})
 BOUGHT: frozenset[Purpose] = frozenset({"confirm", "ablation", "audit"})
 
 # Of the time budget that is used up by the end of each part.

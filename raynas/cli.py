@@ -59,6 +59,16 @@ def _parser() -> argparse.ArgumentParser:
     resume.add_argument("run_folder", metavar="RUN")
     _add_budget(resume, resumed=True)
     resume.add_argument("--address", help="of a Ray cluster to join")
+    more = add("continue", "go on with a search, changed by what you say of it")
+    more.add_argument("run_folder", metavar="RUN")
+    _add_said(more.add_mutually_exclusive_group(required=True))
+    _add_budget(more, resumed=False)
+    more.add_argument("--dry-run", action="store_true", help="only say what it would change")
+    more.add_argument("--yes", action="store_true", help="do not ask before going on")
+    more.add_argument("--address", help="of a Ray cluster to join")
+    undo = add("undo", "take back what was said last of a run")
+    undo.add_argument("run_folder", metavar="RUN")
+    _add_search(add("design", "a design session: proposals, and what you say of them, by turns"))
     status = add("status", "how far a search is, also while it runs")
     status.add_argument("run_folder", metavar="RUN")
     front = add("front", "the Pareto front of a run, as a table")
@@ -80,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--address", help="of a Ray cluster to join")
     report = add("report", "write the run's HTML report anew")
     report.add_argument("run_folder", metavar="RUN")
-    for command in (explain, audit, report):
+    for command in (explain, audit, report, more):
         command.add_argument(
             "--space", metavar="FILE.py:NAME", help="of a run in a space of your own: where it is"
         )
@@ -205,9 +215,10 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         "--start-from",
         action="append",
         default=[],
-        metavar="DESIGN",
+        metavar="DESIGN|FILE|RUN",
         help="try this design first: a name from `raynas spaces NAME --known` or an "
-        "architecture's text; repeat for several",
+        "architecture's text; a file of such (.yaml: a list, .txt: a line each, .parquet: a column "
+        "`architecture`) or a run, whose front is tried; repeat for several",
     )
     how.add_argument(
         "--warm-start",
@@ -217,6 +228,7 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         help="runs of the same space on other data, to learn from: their best designs are tried "
         "first",
     )
+    _add_said(how.add_mutually_exclusive_group())
     how.add_argument(
         "--search-training",
         action="store_true",
@@ -280,6 +292,18 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     out = command.add_argument_group("what comes out")
     out.add_argument("--run", metavar="DIR", help="the run's folder; default: one under runs/")
     out.add_argument("--explanation", choices=("brief", "standard", "detailed"), default="standard")
+
+
+def _add_said(group: argparse._MutuallyExclusiveGroup) -> None:
+    """What a person wants beyond objectives and limits."""
+    group.add_argument(
+        "--say",
+        metavar="WORDS",
+        help='such as "no separable convolutions after layer 4" or "under 2 ms"; shown back first',
+    )
+    group.add_argument(
+        "--feedback", metavar="FILE.yaml", help="likewise, as directives; see docs/feedback.md"
+    )
 
 
 def _add_limits(group: argparse._ArgumentGroup) -> None:

@@ -18,6 +18,8 @@ from raynas.auditing import audit
 from raynas.benchmark_command import benchmark
 from raynas.catalogue import spaces, strategies, wide_console
 from raynas.choices import as_space
+from raynas.design_command import continued, feedback_of, talk, undo
+from raynas.design_session import CollaborativeDesignSession
 from raynas.errors import UserError
 from raynas.explain_command import explain
 from raynas.explanation.predictions import judged, of_frame
@@ -31,18 +33,23 @@ from raynas.report.shared import pace
 from raynas.result import SearchResult, busy_seconds, load
 from raynas.space import Space
 
+PART = 16  # designs of each part of a design session when neither trials nor a time are given
 DEFAULT_BUDGET = 90.0  # seconds of a search when neither trials nor a time are given
 
 
 def search(a: argparse.Namespace) -> int:
     console = Console(markup=False)
+    return _close(console, _searched(a, console))
+
+
+def _searched(a: argparse.Namespace, console: Console) -> SearchResult:
     problem: dict[str, Any] = {"dataset": a.dataset, **_limits(a)}
     if a.objective:
         problem["objectives"] = a.objective
     seconds = a.time_budget
     if seconds is None and a.trials is None:
         seconds = DEFAULT_BUDGET
-    result = api.search(
+    return api.search(
         problem,
         space=a.space,
         strategy=a.strategy,
@@ -59,6 +66,7 @@ def search(a: argparse.Namespace) -> int:
         search_compression=a.search_compression,
         start_from=a.start_from,
         warm_start=a.warm_start,
+        feedback=feedback_of(a) if a.say is not None or a.feedback is not None else None,
         explanation_level=a.explanation,
         seed=a.seed,
         run=a.run,
@@ -73,7 +81,29 @@ def search(a: argparse.Namespace) -> int:
         address=a.address,
         display=Display(console),
     )
-    return _close(console, result)
+
+
+def go_on(a: argparse.Namespace) -> int:
+    console = Console(markup=False)
+    result = continued(a, console)
+    return 0 if result is None else _close(console, result)
+
+
+def design(a: argparse.Namespace) -> int:
+    console = Console(markup=False)
+    trials = a.trials or (None if a.time_budget else PART)
+    if a.run is None or not Path(a.run).exists():
+        found = _searched(argparse.Namespace(**{**vars(a), "trials": trials}), console)
+        a.run = found.path
+    session = CollaborativeDesignSession.open(
+        a.run,
+        trials=trials or PART,
+        time_budget_hours=None if a.time_budget is None else a.time_budget / 3600,
+        space=a.space if ".py" in a.space else None,
+        address=a.address,
+        display=Display(console),
+    )
+    return talk(session, console)
 
 
 def resume(a: argparse.Namespace) -> int:
@@ -129,6 +159,9 @@ def status(a: argparse.Namespace) -> int:
         readings = [f"{o.name} {value(best[f'm.{o.name}'], o.name)}" for o in objectives]
         console.print(f"best so far: trial {best['number']} with {', '.join(readings)}")
         console.print(f"front: {len(front)} designs")
+    for turn in result.info.now.turns:
+        if turn.directives:
+            console.print(f"holds since turn {turn.number}: {turn.said!r}", highlight=False)
     if text := of_frame(judged(result.trials, result.proposals, result.info)):
         console.print(text, highlight=False)
     if text := _failures(result):
@@ -363,6 +396,9 @@ def _constraint(text: str) -> tuple[str, float]:
 COMMANDS = {
     "search": search,
     "resume": resume,
+    "continue": go_on,
+    "undo": undo,
+    "design": design,
     "audit": audit,
     "status": status,
     "front": front,

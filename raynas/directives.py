@@ -79,8 +79,10 @@ class Turn:
             it fully; `undo` takes back the turn `undoes`.
         said: as it was typed.
         since: the first trial number that it can have changed.
-        trial: the design it is about; for a proposal the one that was shown; None if there is none.
-        design: the text of the design under discussion after this turn; '' leaves it as it was.
+        trial: the trial that was under discussion; of a proposal the one that was shown; None if
+            there is none.
+        about: the text of the design that was under discussion; '' if there was none.
+        design: of the design under discussion after this turn; '' leaves it as it was.
         answer: what was answered.
     """
 
@@ -91,6 +93,7 @@ class Turn:
     directives: tuple[Directive, ...] = ()
     since: int = 0
     trial: int | None = None
+    about: str = ""
     design: str = ""
     answer: str = ""
     undoes: int | None = None
@@ -330,6 +333,8 @@ def _ordered(d: Directive, before: State) -> str:
     names = [t.partition(":")[0] for t in d.objectives]
     was = [o.name for o in before.problem.objectives]
     now = list(dict.fromkeys([*names, *was]))
+    if now == was:
+        return f"objectives: {', then '.join(now)}, as before"
     return f"objectives: {', then '.join(now)} (was {', then '.join(was)})"
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from raynas.architecture import Architecture
+from raynas.architecture import Architecture, Option
 from raynas.errors import UserError, unknown
+from raynas.mapping import before
 from raynas.objective import Constraint, Objective, figure
 from raynas.recipe import USUAL
 from raynas.run import RunInfo
@@ -123,13 +125,17 @@ def breaks(
 
 def starts(info: RunInfo) -> list[Proposal]:
     """The designs that a search was asked to begin with."""
-    return [start(info.space, text) for text in info.settings["start_from"]]
+    had = before(info.said)
+    return [start(info.space, text, had) for text in info.settings["start_from"]]
 
 
-def start(space: Space, text: str) -> Proposal:
+def start(space: Space, text: str, had: Mapping[str, Option] = MappingProxyType({})) -> Proposal:
     """A design to begin with: a published one by name, or any by its text.
 
     Where the space asks for the training too and the design does not say, it is the usual one.
+
+    Args:
+        had: what designs had of decisions that were added since, likewise.
     """
     if text in space.known:
         known = space.known[text]
@@ -140,5 +146,5 @@ def start(space: Space, text: str) -> Proposal:
             raise UserError(f"--start-from: expected a design of {space.name}; got one of {named}.")
     else:
         raise unknown(f"known design of {space.name}", text, list(space.known))
-    usual = {name: option for name, option in USUAL.items() if name in space.by_name}
+    usual = {n: option for n, option in {**USUAL, **had}.items() if n in space.by_name}
     return Proposal(space.architecture({**usual, **options}), Reason("engineer", wanted))

@@ -25,15 +25,20 @@ from raynas.explanation.checking import Rephrase
 from raynas.explanation.choosing import LEVELS
 from raynas.explanation.claims import Claim
 from raynas.explanation.findings import Findings
+from raynas.front import front_of
+from raynas.history import history
 from raynas.one_shot import CHOICES, LOG, SCHEMA
 from raynas.recipe import with_training
-from raynas.run import RunInfo, front_of, read
+from raynas.run import RunInfo, as_kept, read
+from raynas.session import Evaluator
 from raynas.space import Space
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import nn
 
+    from raynas.feedback import Interpreter
+    from raynas.progress import Display
     from raynas.specialize import Specialized
 
 __all__ = ["LEVELS", "SearchResult", "busy_seconds", "load"]
@@ -68,6 +73,7 @@ class SearchResult:
         info: problem, space and settings.
         interrupted: whether it was ended by hand before its budget was used.
         ended_because: why it ended before its budget was used otherwise; '' if it did not.
+        evaluator: what measured the designs, of a search that ended just now.
     """
 
     def __init__(
@@ -76,12 +82,14 @@ class SearchResult:
         code: Space | None = None,
         interrupted: bool = False,
         ended_because: str = "",
+        evaluator: Evaluator | Callable[..., Any] | None = None,
     ) -> None:
         self.path = path
         self.info = RunInfo.read(path)
         self._code = code
         self.interrupted = interrupted
         self.ended_because = ended_because
+        self.evaluator = evaluator
         self._contents = read(path, self.info.space)
 
     @cached_property
@@ -254,7 +262,7 @@ class SearchResult:
             code = with_compression(code)
         if settings["search_training"] and "train.optimizer" not in code.by_name:
             code = with_training(code)
-        return code.with_decisions(self.info.space)
+        return as_kept(code, self.info)
 
     def why_no_code(self) -> str:
         """Says how to give the code of an own space, which reading a run never executes."""
@@ -301,6 +309,7 @@ class SearchResult:
             self.proposals,
             audited if len(audited) else None,
             explained.costs(self),
+            history(self.path, self.info.said),
         )
 
     def write_claims(self, rephrase: Rephrase | None = None) -> None:
@@ -360,6 +369,39 @@ class SearchResult:
     def versus(self, other: int, trial: int | None = None) -> str:
         """Why a design (None is the best) and not that of another trial."""
         return asking.versus(self, other, trial)
+
+    def continue_with_feedback(
+        self,
+        feedback: str | Mapping[str, Any],
+        *,
+        trials: int | None = None,
+        time_budget_hours: float | None = None,
+        interpreter: Interpreter | None = None,
+        display: Display | None = None,
+    ) -> SearchResult:
+        """Goes on with this search, changed by what you say: see `raynas.continuing`.
+
+        Args:
+            feedback: words, or a dict such as `{"layer_3": {"comment": "larger receptive field",
+                "suggestion": {"kernel_size": 5}}, "constraint_update": {"prioritize":
+                "accuracy_over_size"}}`.
+            trials, time_budget_hours: how much further; None is what the search had itself.
+
+        Raises:
+            UserError: something was not understood or cannot be had; nothing is changed then.
+        """
+        from raynas.continuing import continue_with_feedback
+
+        return continue_with_feedback(
+            self.path,
+            feedback,
+            trials=trials,
+            time_budget_hours=time_budget_hours,
+            interpreter=interpreter,
+            space=self._code,
+            evaluator=self.evaluator,
+            display=display,
+        )
 
     def visualize_decision_tree(self) -> Figure:
         """The decision tree of the space (a matplotlib figure), with how well it predicts."""

@@ -7,26 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raynas import tables, turns
-from raynas.directives import State, fold
+from raynas import mapping, tables, turns
+from raynas.compressing import with_compression
+from raynas.directives import State, Turn, fold, widened
 from raynas.errors import UserError
 from raynas.files import write_atomically
-from raynas.objective import Constraint, Objective, pareto_front
+from raynas.objective import Constraint, Objective
 from raynas.problem import Problem
 from raynas.screening import Screening, Shared, screening
 from raynas.space import Space
 from raynas.trial import Job, Trial, job_from_dict
-
-TESTING = frozenset(
-    {"confirm", "ablation", "audit", "final"}
-)  # purposes of trials that test what is known
 
 
 class ArchiveError(UserError):
@@ -51,6 +47,7 @@ class RunInfo:
         command: how it was started.
         state: what people said since and what holds by it; `problem` and `space` are as they are
             by now, and every trial of the run is a design of `space`.
+        said: all turns, also those that were taken back.
     """
 
     problem: Problem
@@ -60,6 +57,7 @@ class RunInfo:
     versions: Mapping[str, str]
     command: str
     state: State | None = None
+    said: tuple[Turn, ...] = ()
 
     @cached_property
     def now(self) -> State:
@@ -71,6 +69,12 @@ class RunInfo:
     def allowed(self) -> Space:
         """The part of the space that may be proposed."""
         return self.now.allowed
+
+    @property
+    def widened_at(self) -> int:
+        """The first trial number since which designs may have all options that there are now."""
+        adding = [t.since for t in self.said if any(d.kind == "add" for d in t.directives)]
+        return max(adding, default=0)
 
     @property
     def goals(self) -> tuple[Constraint, ...]:
@@ -102,6 +106,12 @@ class RunInfo:
             return self.objectives
         return tuple(dict.fromkeys(how.seen(o) for o in self.objectives))
 
+    def told(self, kept: RunInfo) -> RunInfo:
+        """This run with its own data and code, and what holds by what people said since."""
+        changed = {"objectives": kept.objectives, "constraints": kept.constraints}
+        problem = self.problem.model_copy(update=changed)
+        return replace(kept, problem=problem, space=as_kept(self.space, kept))
+
     def write(self, run: Path) -> None:
         """Writes RUN/run.json, making the folder.
 
@@ -117,10 +127,14 @@ class RunInfo:
         write_atomically(run / "run.json", json.dumps(data, indent=2).encode())
 
     @classmethod
-    def read(cls, run: Path) -> RunInfo:
-        """Reads RUN/run.json.
+    def read(cls, run: Path, more: Sequence[Turn] = ()) -> RunInfo:
+        """Reads RUN/run.json, and what people said since.
+
+        Args:
+            more: turns that are not kept yet: what would hold with them?
 
         Raises:
+            Contradiction: they cannot hold together with what was said before.
             ArchiveError: there is none, or it cannot be read.
         """
         try:
@@ -134,8 +148,29 @@ class RunInfo:
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArchiveError(f"{run / 'run.json'} cannot be read: {error}.") from None
-        state = fold(problem, space, turns.read(run))
-        return cls(state.problem, state.space, **rest, state=state)
+        said = (*turns.read(run), *more)
+        said = mapping.turns(said, mapping.before(said))
+        state = fold(problem, space, said)
+        return cls(state.problem, state.space, **rest, state=state, said=said)
+
+
+def as_kept(code: Space, info: RunInfo) -> Space:
+    """A space's code for the decisions of a run, with what people added to them since.
+
+    Whether networks can be built with it was seen to when it was added (`raynas.widening`). A
+    decision of an own space must be in its code: only there it means anything.
+
+    Raises:
+        UserError: the code knows other decisions by now.
+    """
+    added = [d for turn in info.said for d in turn.directives if d.kind == "add"]
+    names = {d.decision.name for d in added if d.decision is not None}
+    if any(n.startswith("compress.") and n not in code.by_name for n in names):
+        code = with_compression(code)
+    for d in added:
+        if d.decision is None or d.decision.name.startswith("train."):
+            code = widened(code, d)
+    return code.with_decisions(info.space)
 
 
 @dataclass
@@ -148,9 +183,13 @@ class Contents:
 
 
 def read(run: Path, space: Space) -> Contents:
-    """Reads parts and log of a run, also while it is being written."""
+    """Reads parts and log of a run, also while it is being written.
+
+    Designs of before a decision was added have it as whoever added it said (`raynas.mapping`).
+    """
     notes: list[str] = []
-    jobs, trials = read_log(run, notes)  # before the parts: rolling moves entries that way
+    had = mapping.before(turns.read(run))
+    jobs, trials = read_log(run, notes, had)  # before the parts: rolling moves entries that way
     old_trials = read_parts(run / "trials", notes)
     old_proposals = read_parts(run / "proposals", notes)
     known = numbers(old_trials)
@@ -158,50 +197,18 @@ def read(run: Path, space: Space) -> Contents:
     schema = grown(old_trials.schema if old_trials is not None else None, fresh, space)
     table = tables.trials_table(fresh, schema)
     if old_trials is not None:
-        table = pa.concat_tables([cast(old_trials, schema), table])
+        table = pa.concat_tables([mapping.trials(cast(old_trials, schema), had), table])
     known = numbers(old_proposals)
     proposals = tables.proposals_table([j for j in jobs if j.number not in known])
     if old_proposals is not None:
-        proposals = pa.concat_tables([cast(old_proposals, tables.PROPOSALS), proposals])
+        old_proposals = mapping.proposals(cast(old_proposals, tables.PROPOSALS), had)
+        proposals = pa.concat_tables([old_proposals, proposals])
     return Contents(table, proposals, notes)
 
 
-def front_of(trials: pd.DataFrame, info: RunInfo) -> pd.DataFrame:
-    """The rows of `trials` on the Pareto front: finished, allowed, read in every
-    objective and not dominated; best first. Shared weights themselves are no design, and trials
-    that test what is known are no search: the best of their single readings would flatter it."""
-    names = [f"m.{o.name}" for o in info.objectives]
-    if not set(names) <= set(trials.columns):
-        return trials.iloc[:0]
-    rows = trials[(trials["status"] == "finished") & ~trials["purpose"].isin(not_for_front(info))]
-    rows = allowed(rows, info).dropna(subset=names)
-    points = np.column_stack(
-        [o.loss(1.0) * rows[f"m.{o.name}"].to_numpy(dtype=float) for o in info.objectives]
-    )
-    first = info.objectives[0]
-    return rows[pareto_front(points)].sort_values(names[0], ascending=first.direction == "min")
-
-
-def not_for_front(info: RunInfo) -> frozenset[str]:
-    """The purposes of trials that never stand on the front.
-
-    Where designs are scored, `confirm` trains the best of them for the first time.
-    """
-    return frozenset({"supernet"}) | (TESTING if info.screening is None else frozenset())
-
-
-def allowed(rows: pd.DataFrame, info: RunInfo) -> pd.DataFrame:
-    """The trials that keep every constraint, as far as is known."""
-    broken = pd.Series(False, index=rows.index)
-    for c in info.constraints:
-        if f"m.{c.metric}" in rows:
-            gap = rows[f"m.{c.metric}"].astype(float) - c.bound
-            broken |= (gap if c.sense == "max" else -gap) > 0
-    kept: pd.DataFrame = rows[~broken]
-    return kept
-
-
-def read_log(run: Path, notes: list[str]) -> tuple[list[Job], list[Trial]]:
+def read_log(
+    run: Path, notes: list[str], had: mapping.Had = MappingProxyType({})
+) -> tuple[list[Job], list[Trial]]:
     jobs: dict[int, Job] = {}
     trials: dict[int, Trial] = {}
     for path in sorted((run / "log").glob("*.jsonl")):
@@ -218,7 +225,10 @@ def read_log(run: Path, notes: list[str]) -> tuple[list[Job], list[Trial]]:
                     jobs.setdefault(data["number"], job_from_dict(data))
             except (ValueError, KeyError, TypeError):
                 notes.append(f"{path}: a torn entry was ignored (it had not been acknowledged).")
-    return list(jobs.values()), list(trials.values())
+    return (
+        [mapping.job(j, had) for j in jobs.values()],
+        [replace(t, architecture=mapping.design(t.architecture, had)) for t in trials.values()],
+    )
 
 
 def parts(folder: Path) -> list[Path]:

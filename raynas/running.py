@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raynas import targets, warm_start
+from raynas import targets, turns, warm_start
 from raynas.archive import Archive
+from raynas.directives import Turn
 from raynas.errors import UserError
 from raynas.evaluation import (
     FunctionEvaluator,
@@ -19,14 +20,16 @@ from raynas.evaluation import (
     TrainingEvaluator,
     resolve_device,
 )
+from raynas.filling import fill_costs
 from raynas.measured import measure_front
 from raynas.report import write_report
 from raynas.result import SearchResult
 from raynas.run import RunInfo
 from raynas.session import Context, Evaluator, Session, describe, run_local
+from raynas.space import Space
 from raynas.stages import Parts
 from raynas.strategies import Strategy
-from raynas.trial import Purpose, Trial
+from raynas.trial import Proposal, Purpose, Trial
 
 if TYPE_CHECKING:
     from raynas.costs import Latencies
@@ -44,6 +47,8 @@ def carry_on(
     new: bool,
     earlier: Sequence[Trial] = (),
     audit: int = 0,
+    final: Sequence[Proposal] = (),
+    opening: Turn | None = None,
 ) -> SearchResult:
     """Goes on with what the run holds already; explains it at the end, however it ends.
 
@@ -52,6 +57,8 @@ def carry_on(
         seconds: that are left; None means no limit.
         earlier: trials of other runs that a new one begins with.
         audit: how many claims of a search that is done to put to the test, instead.
+        final: trainings of a design that people agreed on, instead.
+        opening: what people said before a new search begins.
     """
     latency, table = info.settings.get("latency"), None
     if latency and isinstance(evaluator, TrainingEvaluator):
@@ -67,6 +74,9 @@ def carry_on(
                 raise error
             if new:
                 info.write(folder)
+                if opening is not None:
+                    turns.append(folder, opening)
+                    info = info.told(RunInfo.read(folder))
                 if earlier:
                     warm_start.write(folder, earlier, info.space)
             if display is not None:
@@ -78,6 +88,8 @@ def carry_on(
                 if table is None:
                     table = _measured(folder, info, evaluator, display)
                     evaluator = targets.told(evaluator, table)
+            if info.said and not new:
+                fill_costs(folder, info, evaluator)
             archive = driver.open(folder)
         except BaseException:
             driver.disconnect()
@@ -85,7 +97,7 @@ def carry_on(
     ended, interrupted, any_left = "", False, False
     limit = np.inf if seconds is None else seconds
     try:
-        for stage in Parts(folder, info, evaluator, archive, driver, trials, limit, audit):
+        for stage in Parts(folder, info, evaluator, archive, driver, trials, limit, audit, final):
             any_left = True
             showing: AbstractContextManager[Any] = nullcontext()
             if display is not None:
@@ -106,7 +118,7 @@ def carry_on(
         raise UserError(
             f"{folder} has evaluated its {trials} designs. Give more: --trials (in all)."
         )
-    result = SearchResult(folder, info.space, interrupted, ended)
+    result = SearchResult(folder, info.space, interrupted, ended, evaluator)
     try:
         if isinstance(evaluator, TrainingEvaluator) and not interrupted:
             measure_front(result, table)
@@ -147,8 +159,9 @@ class _LocalDriver:
         name: str,
         archive: Archive,
         purposes: frozenset[Purpose],
+        space: Space | None = None,
     ) -> Strategy:
-        del name, archive, purposes  # any can be asked here
+        del name, archive, purposes, space  # any can be asked here
         return make()
 
     def run(

@@ -114,6 +114,9 @@ class Session:
         past: the latest trials of an earlier part of this search, by which a scheduler judges.
         learned: how many trials of each status it has been told.
         epochs: how far running trials are, by number, as far as they have reported.
+        narrowed: whether trials may lie outside of the space, since people have narrowed it: the
+            strategy is not told of those, and such jobs are not handed out again.
+        tell_all: whether the strategy is told of those as well, because it can learn from them.
     """
 
     space: Space
@@ -125,6 +128,8 @@ class Session:
     seed: int = 0
     observe: Callable[[Trial], None] | None = None
     starts: Sequence[Proposal] = ()
+    narrowed: bool = False
+    tell_all: bool = False
     learned: dict[str, int] = field(default_factory=dict)
     past: deque[Trial] = field(default_factory=lambda: deque(maxlen=PAST))
     running: dict[int, Job] = field(default_factory=dict)
@@ -196,9 +201,13 @@ class Session:
             self._learn(trial)
             self.past.append(trial)
             by_number.pop(trial.number, None)
-        self._unfinished.extend(by_number.values())
-        self._again.update(by_number)
         self._next = max([first, self._next, *(number + 1 for number in by_number)])
+        for job in by_number.values():
+            if self.narrowed and not self.space.holds(job.architecture):
+                self._withdraw(job)
+                continue
+            self._unfinished.append(job)
+            self._again.add(job.number)
 
     def retry(self, job: Job) -> None:
         """Hands a job out once more, because what carried it out was lost."""
@@ -216,9 +225,16 @@ class Session:
         self.learned[trial.status] = self.learned.get(trial.status, 0) + 1
         self._next = max(self._next, trial.number + 1)
         reason = self._reasons.pop(trial.number, None)
-        self.strategy.tell(replace(trial.for_strategy(), reason=reason))
+        if not self.narrowed or self.tell_all or self.space.holds(trial.architecture):
+            self.strategy.tell(replace(trial.for_strategy(), reason=reason))
         if self.observe:
             self.observe(replace(trial, reason=reason))
+
+    def _withdraw(self, job: Job) -> None:
+        """Records that a design is not tried after all."""
+        why = "not begun: what was said since leaves no such design"
+        given = (job.number, job.architecture, "infeasible", job.costs)
+        self.tell(Trial(*given, purpose=job.purpose, seed=job.seed, started_at=job.at, error=why))  # type: ignore[arg-type]
 
     def _propose(self) -> tuple[Job, str]:
         """The next job, and what went wrong if the design cannot even be built."""

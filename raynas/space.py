@@ -337,6 +337,14 @@ class Space:
                 "Space.architecture or Space.parse."
             )
 
+    def holds(self, architecture: Architecture) -> bool:
+        """Whether this space contains `architecture`."""
+        try:
+            self.check(architecture)
+        except InvalidArchitecture:
+            return False
+        return True
+
     def architecture(self, options: Mapping[str, Option]) -> Architecture:
         """Makes and checks an architecture from decision names and options, in any order."""
         order = {d.name: i for i, d in enumerate(self.decisions)}
@@ -421,7 +429,7 @@ class Space:
             raise InvalidSpace(str(unknown(self.name, name, list(self.by_name))))
         old = self.by_name[name]
         both = list(dict.fromkeys([*old.options, *options]))
-        if old.ordered and not isinstance(old.options[0], str):
+        if old.ordered and not any(isinstance(o, str) for o in both):
             both = sorted(both)
         wider = replace(old, options=tuple(both))
         return replace(
@@ -466,9 +474,22 @@ class Space:
         if missing:
             raise UserError(
                 f"the run was made with decisions or options that the space {self.name!r} does not "
-                f"have (any more): {', '.join(missing[:5])}. Use the code that it was begun with."
+                f"have (any more): {', '.join(missing[:5])}. Use the code it was last searched "
+                "with."
             )
-        return replace(self, name=kept.name, decisions=kept.decisions)
+        here = replace(self, name=kept.name, decisions=kept.decisions)
+        both = [d.name for d in self.decisions if d.name in kept.by_name]
+        if both == [d.name for d in kept.decisions]:
+            return here
+        # what was added to the run stands last there, and where it belongs in the code
+        mine = {d.name: i for i, d in enumerate(self.decisions)}
+        theirs = {d.name: i for i, d in enumerate(kept.decisions)}
+        canonical, simplify = self.canonical, self.simplify
+        return replace(
+            here,
+            canonical=canonical and (lambda a: canonical(_ordered(a, mine))),
+            simplify=simplify and (lambda a: _ordered(simplify(_ordered(a, mine)), theirs)),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for run.json; the code stays behind."""
@@ -482,6 +503,11 @@ class Space:
 
 def _active(d: Decision, chosen: Mapping[str, Option]) -> bool:
     return d.when is None or (d.when[0] in chosen and chosen[d.when[0]] in d.when[1])
+
+
+def _ordered(architecture: Architecture, places: Mapping[str, int]) -> Architecture:
+    choices = sorted(architecture.choices, key=lambda choice: places[choice[0]])
+    return Architecture(architecture.space, tuple(choices))
 
 
 def _listing(options: Collection[Option]) -> str:

@@ -48,7 +48,7 @@ SCHEMA = pa.schema(
         *((name, _TEXT) for name in ("move", "said")),
         ("directives", pa.list_(DIRECTIVE)),
         *((name, _WHOLE) for name in ("since", "trial")),
-        *((name, _TEXT) for name in ("design", "answer")),
+        *((name, _TEXT) for name in ("about", "design", "answer")),
         ("undoes", _WHOLE),
     ]
 )

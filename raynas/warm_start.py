@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from raynas import tables
+from raynas import mapping, tables, turns
 from raynas.errors import UserError
 from raynas.files import write_table
 from raynas.objective import Objective
@@ -37,7 +37,9 @@ def gather(
         trials = [
             replace(trial.for_strategy(), split=str(run))
             for trial in tables.trials_from(read(run, theirs).trials)
-            if trial.usable and objectives[0].name in trial.metrics and _has(space, trial)
+            if trial.usable
+            and objectives[0].name in trial.metrics
+            and space.holds(trial.architecture)
         ]
         if not trials:
             raise UserError(
@@ -58,7 +60,10 @@ def write(folder: Path, trials: Sequence[Trial], space: Space) -> None:
 def kept(folder: Path) -> tuple[Trial, ...]:
     """The earlier trials that a run keeps."""
     path = folder / FILE
-    return tuple(tables.trials_from(pq.read_table(path))) if path.exists() else ()
+    if not path.exists():
+        return ()
+    table = mapping.trials(pq.read_table(path), mapping.before(turns.read(folder)))
+    return tuple(tables.trials_from(table))
 
 
 def first(trials: Sequence[Trial], objectives: tuple[Objective, ...]) -> list[Proposal]:
@@ -81,11 +86,3 @@ def first(trials: Sequence[Trial], objectives: tuple[Objective, ...]) -> list[Pr
         )
         for _, trial in best
     ]
-
-
-def _has(space: Space, trial: Trial) -> bool:
-    try:
-        space.check(trial.architecture)
-    except UserError:
-        return False
-    return True

@@ -150,8 +150,10 @@ def _layer(operation: str, width: int) -> nn.Module:
 
     if operation in KERNEL:
         return relu_convolution(width, width, KERNEL[operation])
-    pool = nn.AvgPool2d(3, 1, 1, count_include_pad=False)
-    return pool if operation == "avg_pool_3x3" else nn.Identity()
+    if operation == "avg_pool_3x3":
+        return nn.AvgPool2d(3, 1, 1, count_include_pad=False)
+    assert operation == "skip_connect", f"no such operation: {operation}"
+    return nn.Identity()
 
 
 def _layers(

@@ -15,7 +15,8 @@ from raynas.errors import UserError
 from raynas.explanation import audit, confirmation
 from raynas.explanation import claims as claim_files
 from raynas.explanation.claims import AUDITED, Claim, from_frame
-from raynas.run import RunInfo, front_of
+from raynas.front import front_of
+from raynas.run import RunInfo
 from tests.spaces import CELL, SCALED, score
 
 ONE = {"objectives": ["accuracy:max"]}

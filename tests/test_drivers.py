@@ -121,7 +121,7 @@ def cluster():
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["random", "evolution:population=8,tournament=3"])
 def test_on_a_cluster_too(cluster, tmp_path, monkeypatch, strategy):
-    from raynas import stages
+    from raynas import sessions as making
 
     sessions = []
 
@@ -129,7 +129,7 @@ def test_on_a_cluster_too(cluster, tmp_path, monkeypatch, strategy):
         sessions.append(Watched(Session(*args, **options)))
         return sessions[-1]
 
-    monkeypatch.setattr(stages, "Session", watched)
+    monkeypatch.setattr(making, "Session", watched)
     options = {"space": MERGED, "strategy": strategy, "evaluator": JUDGE, "trials": TRIALS}
     options["explanation_level"] = "brief"  # one session: the search alone
     found = [

@@ -241,3 +241,14 @@ def test_a_real_search_tells_where_its_best_came_from(tmp_path, strategy):
     assert {f"genealogy of trial {result.performance['trial']}", "kinds of proposals"} <= kinds
     for c in result.explain():
         assert orphans(sentence(c), [c]) == []
+
+
+def test_chances_from_before_the_options_changed_are_no_part_of_what_it_came_to():
+    rows = [
+        (trial(n, design(1, "b"), [0.5]), Reason("policy", "", chances={"layer0.kind": each}), ())
+        for n, each in enumerate([(0.5, 0.5)] * 3 + [(0.2, 0.6, 0.2)] * 5)
+    ]
+    _, proposals = tables_of(rows)
+    assert list(beliefs.of_policy(MAKE, proposals, SPACE)) == []
+    (claim,) = beliefs.of_policy(MAKE, proposals[proposals["number"] >= 3], SPACE)
+    assert claim.chosen == "b"

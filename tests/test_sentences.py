@@ -13,6 +13,7 @@ from raynas.explanation.sentences import WORDS, chosen, sentence, summary
 from raynas.explanation.wording import DOUBT, percent
 
 METRICS = (("accuracy", "1"), ("loss", "nat"), ("gain", "1"), ("latency_ms", "ms"))
+FIRST = ("ranking", "collapse", "scaling", "suggestion", "progress", "directive")
 OPTIONS = ("nor_conv_3x3", "skip_connect", "5", "16", "true", "gelu", "0.25")
 PATHS = ("cell.node3.from_0", "layer12.kernel_size", "*.kind", "depth")
 SHARE = {"unit": "share"}
@@ -120,7 +121,57 @@ def a_provenance(rng):
     ][sort]  # fmt: skip
 
 
+def a_suggestion(rng):
+    counts = {"edits": float(rng.integers(1, 9)), "controls": float(rng.integers(1, 9))}
+    slower = {"latency_difference": float(rng.normal(0, 0.3))}
+    more = {"tier": "measured", "family": "turn 17"}
+    more["status"] = str(rng.choice(["in force", "taken back"]))
+    more |= [
+        {"side_effects": {**counts, **ratios(rng), **slower}},
+        {"side_effects": counts},
+        {"side_effects": counts, "ci_low": None, "ci_high": None, "verdict": "open"},
+        {"side_effects": counts, "estimate": None, "verdict": "open", "p_sign": None},
+        {"verdict": "null", "tier": "proven", "estimate": 0.0, "ci_low": 0.0, "ci_high": 0.0},
+    ][rng.integers(5)]
+    return more
+
+
+def a_directive(rng):
+    kind = str(rng.choice(["pin", "forbid", "add", "prefer", "limit", "aim", "order", "try",
+                           "comment"]))  # fmt: skip
+    hits, of = sorted(map(int, rng.integers(0, 40, 2)))
+    counts = {"hits": float(hits), "of": float(of)}
+    status = str(rng.choice(["in force", "taken back", "replaced"]))
+    end = {} if status == "in force" else {"scope": {"predicate": "turn 41"}}
+    more = {"method_args": kind, "family": "turn 17", "status": status, "tier": "recorded", **end}
+    if kind == "order":
+        return {**more, "chosen": "31", "alternative": str(rng.choice(["31", "12"]))}
+    if kind in ("try", "comment"):
+        return {**more, **({"estimate": None, "trial": None} if rng.random() < 0.3 else {})}
+    if kind in ("aim", "prefer") and rng.random() < 0.7:
+        counts |= {"hits_before": 3.0, "of_before": 7.0, "first": 3 / 7}
+    estimate = hits / of if of else None
+    return {**more, "side_effects": counts, "unit": "share", "estimate": estimate,
+            "ci_low": None, "ci_high": None}  # fmt: skip
+
+
+def a_progress(rng):
+    fronts = {"front_now": float(rng.integers(1, 30)), "front_before": float(rng.integers(30))}
+    more = {"family": "turn 17", "status": "in force", "tier": "recorded", "chosen": "31"}
+    more |= [
+        {"alternative": "31", "side_effects": {**fronts, **shares(rng, "design", "reference")}},
+        {"alternative": "12", "side_effects": {**fronts, **shares(rng, "design", "reference")},
+         "method_args": str(rng.choice(["", "behind", "left out"]))},
+        {"alternative": None, "side_effects": {**fronts, **shares(rng, "design")}},
+        {"alternative": "12", "chosen": None, "side_effects": fronts},
+    ][rng.integers(4)]  # fmt: skip
+    return more
+
+
 SPECIAL = {
+    "suggestion": a_suggestion,
+    "directive": a_directive,
+    "progress": a_progress,
     "performance": lambda rng: {"side_effects": {"accuracy": 0.9, "params": 48210.0}},
     "tradeoff": lambda rng: {"side_effects": ratios(rng), "chosen": "4", "alternative": "12"},
     "contrast": a_contrast,
@@ -170,7 +221,7 @@ def test_every_number_of_a_sentence_stands_in_its_claim(kind):
         assert orphans(text, [claim]) == [], text
         assert re.search(r"None|nan\b|  | ,|\.\.|\( |;\.", text) is None, text
         assert text.endswith(".")
-        assert text[0] == text[0].upper() or text.startswith((*PATHS, "kind", "wide"))
+        assert text[0] == text[0].upper() or text.startswith((*PATHS, "kind", "wide", "suggestion"))
 
 
 @pytest.mark.parametrize("kind", WORDS)
@@ -321,7 +372,7 @@ def test_more_is_said_at_each_level_and_nothing_is_left_out(seed):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_brief_answer_holds_the_five_things_that_matter(seed):
-    kinds = tuple(k for k in WORDS if k not in ("ranking", "collapse", "scaling"))
+    kinds = tuple(k for k in WORDS if k not in FIRST)
     claims = many(seed, kinds, each=12)
     parts = [c for c in claims if c.kind == "attribution" and c.verdict != "open"]
     best = max(parts, key=lambda c: abs(c.estimate))

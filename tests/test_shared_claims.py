@@ -12,8 +12,9 @@ from raynas.explanation.claims import LEVEL
 from raynas.explanation.findings import Findings
 from raynas.explanation.readings import MOST
 from raynas.explanation.sentences import chosen, sentence, summary
+from raynas.front import allowed, front_of
 from raynas.result import LEVELS
-from raynas.run import RunInfo, allowed, front_of
+from raynas.run import RunInfo
 from raynas.trial import Trial
 from tests.shared_runs import (
     OPTIONS,

@@ -179,6 +179,35 @@ def test_the_controller_is_an_actor_that_may_die(cluster, tmp_path):
     archive.close()
 
 
+def test_what_was_sent_to_a_controller_is_learned_before_its_archive_closes(cluster, tmp_path):
+    from functools import partial
+
+    from raynas.strategies import make
+    from raynas.strategies.preferring import Preferring
+    from raynas.trial import Trial
+    from raynas.tune import archive_actor
+    from raynas.tune.controller_actor import DUMP, EVERY, RemoteStrategy, dump_of, settle
+
+    search(tmp_path, strategy="random", trials=4, explanation_level="brief", driver="local")
+    archive = archive_actor.start(tmp_path / "run")
+    narrow = CELL.narrow(pins={"width": 32})
+    started = partial(make, "reinforce", narrow, (Objective.parse("accuracy:max"),))
+    strategy = RemoteStrategy.start(started, archive, space=narrow)
+    tried = raynas.load(tmp_path / "run").trials
+    inside = set(tried.loc[tried["d.width"] == 32, "number"])
+    assert cluster.get(strategy.actor.told.remote()) == inside  # the others are of no use to it
+    rng = np.random.default_rng(0)
+    for number in range(4, 4 + EVERY - len(inside)):
+        design = narrow.sample(rng)
+        strategy.tell(Trial(number, design, "finished", score(design), fidelity=1))
+    settle(Preferring(narrow, strategy, ()))
+    archive.close()
+    kept = [path.name for path in (tmp_path / "run").glob("controller*")]
+    assert kept == [dump_of(started(), narrow)] != [DUMP]
+    assert dump_of(started(), None) == DUMP
+    assert dump_of(started(), CELL) != kept[0]  # never restored into another controller
+
+
 def test_a_controller_on_its_own_says_when_the_space_is_exhausted(cluster, tmp_path):
     result = raynas.search(
         {"objectives": ["accuracy"]},

@@ -29,14 +29,19 @@ def of_choices(make: Make, choices: pd.DataFrame) -> Iterator[Claim]:
 
 
 def of_policy(make: Make, proposals: pd.DataFrame, space: Space) -> Iterator[Claim]:
-    """What a controller came to, by its chances in the first and the last tenth of proposals."""
+    """What a controller came to, by its chances in the first and the last tenth of proposals.
+
+    Args:
+        proposals: of the latest search without a change of what may be proposed in between.
+        space: that they were drawn from.
+    """
     rows: dict[str, list[tuple[int, Sequence[float]]]] = {}
     for number, chances in zip(proposals["number"], proposals["chances"], strict=True):
         for name, each in dict(chances if chances is not None else {}).items():
             rows.setdefault(name, []).append((int(number), each))
     for d in space.decisions:
         found = sorted(rows.get(d.name, ()), key=lambda row: row[0])
-        if len(found) < 2:
+        if len(found) < 2 or any(len(each) != len(d.options) for _, each in found):
             continue
         table = np.array([list(each) for _, each in found], dtype=float)
         some = max(1, round(ENDS * len(table)))

@@ -22,7 +22,7 @@ FIXED: Mapping[str, tuple[str, ...]] = {  # numbers that belong to a kind's meth
     "collapse": ("2020", "1909.09656"),
     "principle": ("40",),
 }
-RATIOS = ("tradeoff", "advice", "contrast")  # kinds whose side effects are ratios of costs
+RATIOS = ("tradeoff", "advice", "contrast", "suggestion")  # side effects are ratios of costs
 OF_ONE = ("good", "rest", "random", "top", "edit", "violations", "first")  # side effects, shares
 LEVELS = ("reference", "design", "reading", "excess", "predicted", "error")  # in the metric's unit
 

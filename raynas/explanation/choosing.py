@@ -17,6 +17,9 @@ CLEAR = ("asserts", "leans")
 FIRST = ("ranking", "collapse")  # what everything else depends on
 ORDER = (  # of reading
     "performance",
+    "suggestion",
+    "progress",
+    "directive",
     "confirmation",
     "audit",
     "ranking",
@@ -55,8 +58,12 @@ def chosen(claims: Sequence[Claim], most: int) -> list[Claim]:
 
 
 def in_order(claims: Sequence[Claim]) -> list[Claim]:
-    """Claims as they are read: by kind, what is clear before what is open."""
-    return sorted(claims, key=lambda c: (ORDER.index(c.kind), c.verdict == "open"))
+    """Claims as they are read: by kind, what was taken back last, what is clear before open."""
+
+    def place(c: Claim) -> tuple[int, bool, bool]:
+        return ORDER.index(c.kind), c.status == "taken back", c.verdict == "open"
+
+    return sorted(claims, key=place)
 
 
 def _ranking(claims: Sequence[Claim]) -> Iterator[Claim]:
@@ -74,17 +81,21 @@ def _ranking(claims: Sequence[Claim]) -> Iterator[Claim]:
     best = performance[0].trial if performance else None
     fresh = of("confirmation", lambda c: c.trial == best)
     yield from (fresh or performance)[:1]
+    yield from _of_last_turn(of("suggestion"))[:2]
+    yield from _of_last_turn(of("progress"))[:1]
     yield from [c for kind in FIRST for c in of(kind)]
     yield from of("scaling")[:1]  # against the best of the others
     yield from (parts or clear)[:1]
     yield from _least_certain(claims, effects)
     yield from saving[:1]
     yield from untried[:1]
+    yield from _of_last_turn(of("directive"))[:2]
     yield from [*performance, *of("audit"), *of("confirmation")[:1]]
     yield from of("importance", _whole)[:1]
     yield from [c for c in of("principle") if c.verdict == "asserts"][:1]
     yield from of("interaction")[:1]
     yield from [*of("share"), *of("scorecard")]
+    yield from [*of("suggestion"), *of("progress")]
     rows = (
         parts[1:4],
         clear[: None if not parts else 4],
@@ -97,6 +108,17 @@ def _ranking(claims: Sequence[Claim]) -> Iterator[Claim]:
     )
     for row in zip_longest(*rows):
         yield from (c for c in row if c is not None)
+
+
+def _of_last_turn(claims: Sequence[Claim]) -> list[Claim]:
+    """Those of the last turn that has any and was not taken back."""
+    held = [c for c in claims if c.status == "in force"]
+    last = max((_turn(c) for c in held), default=0)
+    return [c for c in held if _turn(c) == last]
+
+
+def _turn(c: Claim) -> int:
+    return int((c.family or "0").rpartition(" ")[2])
 
 
 def _clear(c: Claim) -> bool:

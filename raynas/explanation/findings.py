@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 
 from raynas.architecture import Architecture
@@ -32,6 +33,8 @@ from raynas.explanation import (
     ranking,
     scaling,
     scorecard,
+    steering,
+    suggestions,
 )
 from raynas.explanation.claims import Claim, snapshot
 from raynas.explanation.contrasts import Costs
@@ -40,8 +43,10 @@ from raynas.explanation.pool import Pool, pool
 from raynas.explanation.readings import Readings, readings
 from raynas.explanation.surface import Surface
 from raynas.explanation.wording import SHARES
+from raynas.front import front_of
+from raynas.history import History, of_info
 from raynas.objective import Array, Objective
-from raynas.run import RunInfo, front_of
+from raynas.run import RunInfo
 
 MOST_IDS = 10_000  # beyond, a claim names its trials by the snapshot only
 
@@ -57,6 +62,7 @@ class Findings:
         proposals: `raynas.load(RUN).proposals`, which hold what was predicted and considered.
         audited: claims as they were before their audit, if there was one.
         costs: exact costs of any design; None leaves out what an edit saves.
+        history: what was said and what held before (`raynas.history`); None takes the info's.
     """
 
     info: RunInfo
@@ -65,6 +71,7 @@ class Findings:
     proposals: pd.DataFrame | None = None
     audited: pd.DataFrame | None = None
     costs: Costs | None = None
+    history: History | None = None
     front: pd.DataFrame = field(init=False)
     read: Readings = field(init=False)
     make: Maker = field(init=False)
@@ -101,8 +108,17 @@ class Findings:
 
     @cached_property
     def pool(self) -> Pool:
-        """The designs over which questions about the whole space are asked."""
-        return pool(self.info.space)
+        """The designs over which questions about the whole space are asked: those that are left,
+        where people have narrowed it."""
+        return pool(self.info.allowed)
+
+    def _around(self, design: Architecture) -> tuple[Pool, Array]:
+        """The designs that one is compared with, and what is believed of them: those of what is
+        left if it is one of them, otherwise of all that was ever possible."""
+        if self.surface is None or self.info.allowed.holds(design):
+            return self.pool, self._pooled
+        everything = pool(self.info.space)
+        return everything, self.surface.draws(everything.designs)
 
     @cached_property
     def _pooled(self) -> Array:
@@ -125,6 +141,7 @@ class Findings:
             own = self.surface is not None and self._objective == self.info.objectives[0]
             noise = self.surface.noise if own and self.surface is not None else None
             yield from designs.trade_offs(self.make, self.front, self.info, noise)
+        yield from self._of_feedback()
         yield from ranking.claims(self.make, self.trials, self.info)
         if self.audited is not None:
             yield from audit.claims(self.make, self.trials, self.audited)
@@ -136,6 +153,15 @@ class Findings:
             yield from predictions.claims(*given)
             yield from provenance.claims(*given, trial)
         yield from scaling.claims(self.make, self.trials, self.info)
+
+    def _of_feedback(self) -> Iterator[Claim]:
+        """What came of what people said."""
+        history = of_info(self.info) if self.history is None else self.history
+        said = [turn for turn, _ in history]
+        if not said:
+            return
+        yield from suggestions.claims(self.make, self.info, self.trials, said)
+        yield from steering.claims(self.make, self.info, self.trials, history)
 
     def marginal_effects(self) -> list[Claim]:
         """For every decision and pair of its options: the mean change over the designs tried."""
@@ -158,6 +184,8 @@ class Findings:
         probes = self._probes()
         number = 0 if probes is None else len(probes.designs)
         design = None if trial is None else (trial, self.design(trial))
+        if design is not None and not self.info.allowed.holds(design[1]):
+            design = None
         draw = self.surface.draws
         yield from importance.claims(make, objective, self.pool, draw, draws, number, design)
         if probes is not None:
@@ -173,10 +201,12 @@ class Findings:
         if self.surface is None:
             return
         make, design, draw = self.make, self.design(trial), self.surface.draws
-        parts = attribution.against_average(self.pool, design, draw, self._pooled)
+        around, pooled = self._around(design)
+        parts = attribution.against_average(around, design, draw, pooled)
         yield from attribution.claims(make, trial, design, parts)
         space, objective = self.info.space, self._objective
-        found = advice.edits(space, design, draw, self.costs)
+        left = self.info.allowed if self.info.allowed.holds(design) else space
+        found = advice.edits(left, design, draw, self.costs)
         tried = {space.identity(Architecture.parse(text)) for text in self.trials["architecture"]}
         yield from advice.claims(make, objective, space, trial, found, tried)
 
@@ -185,7 +215,9 @@ class Findings:
         if self.surface is None:
             return []
         designs_ = self.design(trial), self.design(other)
-        parts = attribution.against(self.pool, *designs_, self.surface.draws)
+        inside = all(map(self.info.allowed.holds, designs_))
+        around = self.pool if inside else pool(self.info.space)
+        parts = attribution.against(around, *designs_, self.surface.draws)
         return list(attribution.claims(self.make, trial, designs_[0], parts, f"trial {other}"))
 
     def _human(self, found: Sequence[Architecture]) -> tuple[list[str], Array]:
@@ -197,6 +229,10 @@ class Findings:
         assert self.surface is not None
         rows = self.read.rows
         drawn = (rows["purpose"] == "uniform_probe").to_numpy()
+        if self.info.now.left:  # what is drawn from all is drawn from what is left, if it is there
+            inside = [self.info.allowed.holds(d) for d in self.read.designs]
+            drawn = drawn & np.array(inside, dtype=bool)
+        drawn = drawn & (rows["number"] >= self.info.widened_at).to_numpy()
         if self.info.screening or not drawn.any():
             return None
         read = self.read.designs

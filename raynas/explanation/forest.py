@@ -60,6 +60,8 @@ def grown(described: Described, readings: Readings, values: Array) -> Forest:
     for tree, drawn in zip(trees.estimators_, trees.estimators_samples_, strict=True):
         out = np.ones(n, bool)
         out[drawn] = False
+        if not out.any():  # a tree of few networks may have drawn all of them
+            continue
         said[out] += tree.predict(x[out])
         seen[out] += 1
     mean = np.where(seen > 0, said / np.maximum(seen, 1), values.mean())

@@ -127,7 +127,8 @@ def claims(
             yield _born(make, step, trial)
     yield from _kinds(make, trials, proposals, objective)
     yield from _refused(make, proposals)
-    yield from of_policy(make, proposals, info.space)
+    since = max((turn.since for turn in info.now.turns), default=0)
+    yield from of_policy(make, proposals[proposals["number"] >= since], info.allowed)
 
 
 def met(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from raynas.explanation.choosing import chosen
 from raynas.explanation.claims import Claim
 from raynas.explanation.design_sentences import DESIGN_WORDS
+from raynas.explanation.feedback_sentences import FEEDBACK_WORDS
 from raynas.explanation.ranking import FEWEST
 from raynas.explanation.space_sentences import SPACE_WORDS
 from raynas.explanation.wording import (
@@ -241,4 +242,5 @@ WORDS: dict[str, Callable[[Claim], str]] = {
     "calibration": _calibration,
     **SPACE_WORDS,
     **DESIGN_WORDS,
+    **FEEDBACK_WORDS,
 }

@@ -23,6 +23,7 @@ from raynas.report.cell import cells
 from raynas.report.choices import choices
 from raynas.report.contributions import contributions
 from raynas.report.costs import costs
+from raynas.report.feedback import feedback
 from raynas.report.history import ancestors, history
 from raynas.report.importance import importance
 from raynas.report.parallel import parallel
@@ -48,8 +49,9 @@ MARKS = {  # kind of point -> what the legend calls it
     "scored": "scored only",
     "uniform_probe": "drawn at random, to see the whole space",
     "confirm": "the best design again, with a fresh seed",
-    "ablation": "one change of the best design",
+    "ablation": "one change of a design, to test it",
     "audit": "a claim put to the test",
+    "final": "an agreed design, trained fully",
     "held": "read within its interval",
     "missed": "read outside of it",
 }
@@ -59,6 +61,7 @@ SCREENED = {  # the same purposes, where designs are scored before some are trai
 }
 CONTENTS = (  # in the order of the page: id of a section, what the contents call it
     ("words", "In words"),
+    ("feedback", "Your feedback"),
     ("shared", "Shared weights"),
     ("scaling", "Scaling"),
     ("network", "Network"),
@@ -146,6 +149,7 @@ def _facts(result: SearchResult, found: Sequence[Claim]) -> dict[str, Any]:
         "begun": "" if pd.isna(begun) else f"{begun:%Y-%m-%d %H:%M} UTC",
         "best": int(result.front().iloc[0]["number"]) if has_best else None,
         "front_table": sections.front_table(result) if has_best else None,
+        "feedback": feedback(result, found),
         "shared": shared(result, found),
         "scaling": grown(result, found),
         "predictions": predicted(result, found),

@@ -13,12 +13,19 @@ import numpy as np
 import pandas as pd
 
 from raynas.explanation.sentences import value
+from raynas.front import allowed
 from raynas.objective import Objective, pareto_front
 from raynas.report.axes import NUMBER, Axis, axis, time_axis
 from raynas.report.words import goal, named
-from raynas.run import RunInfo, allowed
+from raynas.run import RunInfo
 
-EXTRA = ("uniform_probe", "confirm", "ablation", "audit")  # purposes with a mark of their own
+EXTRA = (
+    "uniform_probe",
+    "confirm",
+    "ablation",
+    "audit",
+    "final",
+)  # purposes with a mark of their own
 NARROW = 0.25  # of the range of all trials: a front within less is drawn again, closer
 MOST_POINTS = 1500  # drawn in one chart; the front is always among them
 

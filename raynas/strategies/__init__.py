@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any
 
 from raynas.errors import unknown
@@ -24,6 +24,7 @@ __all__ = [
     "Strategy",
     "asked_proxies",
     "make",
+    "takes_all",
 ]
 
 GIVEN = (
@@ -33,6 +34,7 @@ GIVEN = (
     "trials",
     "earlier",
     "scorer",
+    "wide",
 )  # what a search tells a strategy
 
 
@@ -66,9 +68,13 @@ class Row:
         """What can be set, with defaults."""
         return {
             f.name: f.default
-            for f in fields(self.load())
-            if f.init and f.name not in GIVEN and f.default is not MISSING
+            for f in self.fields()
+            if f.name not in GIVEN and f.default is not MISSING
         }
+
+    def fields(self) -> list[Field[Any]]:
+        """What can be given to the class."""
+        return [f for f in fields(self.load()) if f.init]
 
 
 STRATEGIES: dict[str, Row] = {
@@ -191,6 +197,16 @@ def asked_proxies(text: str) -> tuple[str, ...]:
     return tuple(filter(None, names.split("+")))
 
 
+def takes_all(text: str) -> bool:
+    """Whether a strategy learns from trials outside the space that it proposes from (`wide`).
+
+    The others must be told only of trials inside. Of `auto` this is true: it passes on what
+    the strategy that it picks can take.
+    """
+    row = STRATEGIES.get(text.partition(":")[0])
+    return row is not None and any(f.name == "wide" for f in row.fields())
+
+
 def make(
     text: str,
     space: Space,
@@ -199,6 +215,7 @@ def make(
     trials: int | None = None,
     earlier: tuple[Trial, ...] = (),
     scorer: ScoresOf | None = None,
+    wide: Space | None = None,
 ) -> Strategy:
     """A strategy by its name, with settings by option: `evolution:population=50,tournament=5`.
 
@@ -206,6 +223,8 @@ def make(
         trials: how many the search may make, as far as that is known.
         earlier: trials of searches of the same space on other data, which may guide this one.
         scorer: computes scores that need no training, for a strategy that asks for them.
+        wide: the space that `space` is a part of, where people have narrowed it; a strategy that
+            `takes_all` is then told of trials from all of it.
 
     Raises:
         UserError: there is none of this name, or it has no such setting.
@@ -216,9 +235,11 @@ def make(
     row = STRATEGIES[name]
     strategy = row.load()
     assert not row.one_shot, "trains shared weights: see raynas.stages"
+    wanted = {f.name for f in row.fields()}
+    whole = wide if wide is not None and "wide" in wanted else space
+    earlier = tuple(t for t in earlier if whole.holds(t.architecture))
     given: dict[str, Any] = {"constraints": constraints, "trials": trials, "earlier": earlier}
-    given["scorer"] = scorer
-    wanted = {f.name for f in fields(strategy) if f.init}
+    given |= {"scorer": scorer, "wide": wide}
     told = {key: value for key, value in given.items() if key in wanted}
     made: Strategy = strategy(
         space, objectives, **told, **settings_in("strategy", text, row.settings())

@@ -54,6 +54,7 @@ def expected_volume(
     scales: Sequence[Scale],
     wide: bool,
     rng: np.random.Generator,
+    bounds: Array | None = None,
 ) -> Array:
     """How much of the box each design is expected to dominate that nothing dominates yet.
 
@@ -71,14 +72,22 @@ def expected_volume(
         worst: losses of any trial `[M]`.
         scales: from losses to values, per objective.
         wide: the box.
+        bounds: losses `[M]` that people want at most, inf where they want none: where the front
+            holds designs beyond, the box ends there, or as long as none keeps them all, where
+            something better than any so far begins.
     """
     front = np.unique(points[pareto_front(points)], axis=0)
+    ends = np.full(front.shape[1], np.inf)
+    if bounds is not None and not (keep := (front <= bounds).all(axis=1)).all():
+        ends = np.maximum(bounds, front.min(axis=0))
+        front = front[keep] if keep.any() else front
     low, high = front.min(axis=0), front.max(axis=0)
     width = np.where(high > low, high - low, np.maximum(worst - low, 0.0))
     width = np.where(width > 0, width, np.maximum(np.abs(low), 1e-9))
     low, high = low - BEYOND * width, low + (1 + REFERENCE) * width
     if wide:
         low, high = low - WIDE * width, np.maximum(high, worst + (worst - low))
+    high = np.minimum(high, ends)
     box = low + (high - low) * rng.random((POINTS, len(low)))
     dominated = np.zeros(POINTS, dtype=bool)
     columns = np.ascontiguousarray(box.T)

@@ -27,6 +27,7 @@ class Auto:
     Attributes:
         trials: how many there may be; None if only the time is limited.
         earlier: trials of searches on other data, for whatever is picked.
+        wide: see `make`; what is picked is told of trials outside `space` only if it takes them.
     """
 
     space: Space
@@ -34,17 +35,19 @@ class Auto:
     constraints: tuple[Constraint, ...] = ()
     trials: int | None = None
     earlier: tuple[Trial, ...] = ()
+    wide: Space | None = None
     _choice: str = field(init=False)
     _strategy: Strategy = field(init=False)
+    _takes_all: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        from raynas.strategies import make
+        from raynas.strategies import make, takes_all
 
         name, why = self._chosen()
         self._choice = f"auto takes {name}, for {why}"
-        self._strategy = make(
-            name, self.space, self.objectives, self.constraints, self.trials, self.earlier
-        )
+        given = (self.objectives, self.constraints, self.trials, self.earlier)
+        self._strategy = make(name, self.space, *given, wide=self.wide)
+        self._takes_all = self.wide is None or takes_all(name)
 
     def ask(self, rng: np.random.Generator, pending: Sequence[Architecture]) -> Proposal:
         proposal = self._strategy.ask(rng, pending)
@@ -52,7 +55,8 @@ class Auto:
         return replace(proposal, reason=reason)
 
     def tell(self, trial: Trial) -> None:
-        self._strategy.tell(trial)
+        if self._takes_all or self.space.holds(trial.architecture):
+            self._strategy.tell(trial)
 
     def _chosen(self) -> tuple[str, str]:
         if self.trials is not None and self.space.size <= self.trials:

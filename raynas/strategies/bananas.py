@@ -68,6 +68,7 @@ class Bananas:
             all trials once that is more.
         earlier: trials of searches of the same space on other data (see `Informed`); they also
             choose the first designs among random ones.
+        wide: the space that all told trials are of (see `Told`).
     """
 
     space: Space
@@ -77,11 +78,12 @@ class Bananas:
     networks: int = 5
     batch: int = 10
     earlier: tuple[Trial, ...] = ()
+    wide: Space | None = None
     _told: Told = field(init=False)
     _round: Round | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self._told = Told(self.space, self.objectives, self.constraints, self.earlier)
+        self._told = Told(self.space, self.objectives, self.constraints, self.earlier, self.wide)
 
     def tell(self, trial: Trial) -> None:
         self._told.add(trial)

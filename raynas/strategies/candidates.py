@@ -67,17 +67,23 @@ class Told:
 
     Attributes:
         earlier: trials of other searches of the same space (see `Informed`).
+        wide: the space that all trials are of, where `space`, from which designs come, is only a
+            part of it by now; None if that is all. All teach what designs are worth, in features
+            of the wide space; only those of the part are designs to be beaten.
         identities: of the trials' networks.
         losses: of the trials; of what has no readings, NaN.
+        inside: whether each trial is of the part.
     """
 
     space: Space
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...] = ()
     earlier: tuple[Trial, ...] = ()
+    wide: Space | None = None
     trials: list[Trial] = field(default_factory=list, init=False)
     identities: list[str] = field(default_factory=list, init=False)
     losses: list[tuple[float, ...]] = field(default_factory=list, init=False)
+    inside: list[bool] = field(default_factory=list, init=False)
     usable: int = field(default=0, init=False)
     seen: Seen = field(init=False)
     _rows: dict[str, Array] = field(default_factory=dict, init=False)
@@ -90,8 +96,10 @@ class Told:
     def add(self, trial: Trial) -> None:
         self.trials.append(trial)
         self.identities.append(self.seen.add(trial))
+        read = trial.usable and all(o.name in trial.metrics for o in self.objectives)
         unread = (np.nan,) * len(self.objectives)
-        self.losses.append(losses(self.objectives, trial.metrics) if trial.usable else unread)
+        self.losses.append(losses(self.objectives, trial.metrics) if read else unread)
+        self.inside.append(self.wide is None or self.space.holds(trial.architecture))
         self.usable += trial.usable
         if (way := surprise(trial, self.objectives[0])) is not None:
             missed = np.array([way < 0, way > 0], dtype=float)
@@ -119,7 +127,7 @@ class Told:
 
     @cached_property
     def describe(self) -> Features | Informed:
-        features = Features(self.space)
+        features = Features(self.wide or self.space)
         return Informed(features, self.objectives, self.earlier) if self.earlier else features
 
     @cached_property
@@ -177,18 +185,28 @@ class Told:
         return places
 
     def front(self, count: int) -> list[int]:
-        """Which of the first trials nothing dominates; among finished ones, if there are any."""
+        """Which of the first trials nothing dominates.
+
+        Of those of the part, if any has readings; among finished ones, if there are any.
+        """
         points = np.array(self.losses[:count]).reshape(count, len(self.objectives))
+        inside = np.array(self.inside[:count], dtype=bool)
+        if not inside.all() and np.isfinite(points[inside]).any():
+            points[~inside] = np.nan
         finished = np.array([t.status == "finished" for t in self.trials[:count]], dtype=bool)
-        if finished.any():
+        if (finished & np.isfinite(points).all(axis=1)).any():
             points[~finished] = np.nan
         return np.flatnonzero(pareto_front(points)).tolist()
 
     def best(self, places: Array) -> list[Made]:
-        """The designs of the best trials with readings, the best first."""
+        """The designs of the best trials with readings, the best first.
+
+        Of a trial outside the part, the design of the part that is nearest to its.
+        """
         order = np.argsort(-np.nan_to_num(places, nan=-1.0), kind="stable")
-        trials = [self.trials[i] for i in order if self.trials[i].usable]
-        return [(t.architecture, t) for t in trials[:BEST]]
+        found = [i for i in order if self.trials[i].usable][:BEST]
+        trials = [(self.trials[i], self.inside[i]) for i in found]
+        return [(t.architecture if own else self.space.fit(t.architecture), t) for t, own in trials]
 
     def around(
         self,
@@ -200,9 +218,10 @@ class Told:
     ) -> Pool:
         """Children by one to four edits, of better parents more often; and random designs.
 
-        None of them was told by the first `count` trials.
+        And parents that were brought into the part. None of them was told by the first `count`
+        trials.
         """
-        made: list[Made] = []
+        made = [] if self.wide is None else list(parents)
         weights = 1 / (2.0 + np.arange(len(parents)))
         for i in rng.choice(len(parents), size=children, p=weights / weights.sum()):
             child, origin = parents[i]

@@ -1,14 +1,17 @@
-"""Losses of trials, side by side, when some were stopped early or broke a constraint."""
+"""Losses and ranks of trials, when some were stopped early or broke a constraint."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from raynas.objective import Array, Constraint, Objective, losses
+from raynas.objective import Array, Constraint, Objective, crowding, losses, ranks
 from raynas.strategies.standing import standings
 from raynas.trial import Trial
+
+Ranks = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def comparable_losses(
@@ -37,3 +40,39 @@ def comparable_losses(
             own = np.quantile(final, 1 - np.clip(place[~finished], 0, 1))
             points[~finished, column] = np.nextafter(own, np.inf)  # of equals, the finished wins
     return points
+
+
+def fitness(
+    trials: Sequence[Trial], objectives: Sequence[Objective], constraints: Sequence[Constraint]
+) -> tuple[Ranks, Array]:
+    """Rank (0 is best) and room of each trial, by constraint domination.
+
+    What breaks a constraint ranks behind all that keep them, the further beyond the further
+    behind (Fonseca & Fleming 1998, doi:10.1109/3468.650319, who treat goals so too).
+    """
+    keep = np.array([allowed(t, constraints) for t in trials], dtype=bool)
+    rank, room = np.zeros(len(trials), dtype=np.int64), np.zeros(len(trials))
+    if keep.any():
+        points = comparable_losses([t for t, k in zip(trials, keep, strict=True) if k], objectives)
+        rank[keep], room[keep] = ranks(points), crowding(points)
+    if not keep.all():
+        broken = [t for t, k in zip(trials, keep, strict=True) if not k]
+        places = standings(broken, objectives, constraints)
+        behind = np.unique(-places, return_inverse=True)[1].ravel()
+        rank[~keep] = rank[keep].max(initial=-1) + 1 + behind
+    return rank, room
+
+
+def allowed(trial: Trial, constraints: Sequence[Constraint]) -> bool:
+    """Whether a trial has readings that keep every constraint."""
+    return trial.usable and all(c.holds(trial.metrics) for c in constraints)
+
+
+def bounds_of(objectives: Sequence[Objective], constraints: Sequence[Constraint]) -> Array:
+    """Losses `[M]` that the constraints allow at most; inf for objectives they do not bound."""
+    wanted = [
+        [o.loss(c.bound) for c in constraints if (c.metric, c.sense) == (o.name, worse)]
+        for o in objectives
+        for worse in ["max" if o.direction == "min" else "min"]
+    ]
+    return np.array([min(bounds, default=np.inf) for bounds in wanted])

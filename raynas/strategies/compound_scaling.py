@@ -263,10 +263,11 @@ def _check(space: Space) -> None:
                 "the strategy compound_scaling: expected a space with the decisions scale, "
                 f"depth_growth and width_growth, each a number; got {space.name!r}, without "
                 f"{name}. Take --space compound_scaling, or give these to a space of your own as "
-                "search_spaces/compound_scaling.py does."
+                "search_spaces/compound_scaling.py does. If a wish took it away, undo that."
             )
     if not {0, 1} <= set(space.by_name[SCALE].options):
         raise UserError(
             f"{space.name}.scale: expected 0 (the base) and 1 among its options; got "
-            f"{', '.join(str(o) for o in space.by_name[SCALE].options)}."
+            f"{', '.join(str(o) for o in space.by_name[SCALE].options)}. If a wish took them "
+            "away, undo that."
         )

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from raynas.architecture import Architecture, changes
-from raynas.objective import Objective, ranks
+from raynas.objective import Constraint, Objective
 from raynas.space import Space
 from raynas.strategies.base import Seen
-from raynas.strategies.comparable import comparable_losses
+from raynas.strategies.comparable import Ranks, fitness
 from raynas.trial import Proposal, Reason, Trial
-
-Ranks = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass
@@ -24,7 +21,8 @@ class RegularizedEvolution:
 
     Several objectives: the fitness is the rank of non-dominated sorting within the living
     population (Deb et al. 2002); equals are decided by lot. Trials that were stopped early are
-    compared at the epoch that they reached (`comparable_losses`).
+    compared at the epoch that they reached (`comparable_losses`). What breaks a constraint ranks
+    behind all that keep them.
 
     The paper's is `evolution:population=10,tournament=3,edits=1` (with its own sizes); the
     textbook's with elitism `evolution:population=50,tournament=5,crossover=0.5,generational=true`.
@@ -50,6 +48,7 @@ class RegularizedEvolution:
     crossover: float = 0.0
     generational: bool = False
     elite: int = 2
+    constraints: tuple[Constraint, ...] = ()
     _alive: list[Trial] = field(default_factory=list, init=False)
     _children: list[Trial] = field(default_factory=list, init=False)  # of the next generation
     _seen: Seen = field(init=False)
@@ -92,7 +91,7 @@ class RegularizedEvolution:
         return not self.generational and len(self._alive) + running < self.population
 
     def _ranks(self) -> Ranks:
-        return ranks(comparable_losses(self._alive, self.objectives))
+        return fitness(self._alive, self.objectives, self.constraints)[0]
 
     def _winner(self, rank: Ranks, rng: np.random.Generator) -> int:
         size = min(self.tournament, len(self._alive))

@@ -67,6 +67,14 @@ class Features:
         return [self.space.sample(rng) for _ in range(REFERENCE)]
 
     @cached_property
+    def _titles(self) -> tuple[str, ...]:
+        """Of the graphs that are described by structure; a design may lack some (motifs)."""
+        if self.space.graphs is None:
+            return ()
+        drawn = [self.space.graphs(self.space.plainest(a)) for a in self._random]
+        return tuple(dict.fromkeys(title for graphs in drawn for title in graphs))
+
+    @cached_property
     def _reference(self) -> Array:
         return np.array([np.concatenate(self._blocks(a)) for a in self._random])
 
@@ -114,11 +122,14 @@ class Features:
         graphs = self.space.graphs(plain) if self.space.graphs else {}
         structure = self._chosen(plain)
         hashed = np.zeros(PATHS)
+        shapes: dict[str, list[float]] = {}
         for title, graph in graphs.items():
             found = paths(graph)
             for path in found:
                 hashed[_hash(f"{title}:{','.join(path)}", PATHS)] = 1.0
-            structure += _shape(graph, found)
+            shapes[title] = _shape(graph, found)
+        for title in self._titles:
+            structure += shapes.get(title, _NOTHING)
         if self._has_costs and self.space.costs:
             costs = self.space.costs(plain, IMAGE, CLASSES)
             structure += [float(np.log1p(costs[name])) for name in ("params", "flops")]
@@ -166,3 +177,6 @@ def _shape(graph: Graph, found: Paths) -> list[float]:
 def _hash(text: str, columns: int) -> int:
     """The same column in every process, unlike Python's own hash."""
     return zlib.crc32(text.encode()) % columns
+
+
+_NOTHING = _shape(Graph((), ()), Counter())  # of a graph that a design does not have

@@ -9,10 +9,11 @@ from functools import cached_property
 import numpy as np
 
 from raynas.architecture import Architecture, Option
-from raynas.objective import Array, Objective, crowding
+from raynas.objective import Array, Constraint, Objective, crowding
 from raynas.space import Space
 from raynas.strategies.base import Seen
 from raynas.strategies.comparable import comparable_losses
+from raynas.strategies.standing import excess
 from raynas.trial import Proposal, Reason, Trial
 
 KEPT = 100  # members of a climb's front; more would cost time and hardly be visited
@@ -57,13 +58,24 @@ class Climb:
     starts: int = 0
     last: Place | None = None
 
-    def add(self, place: Place, objectives: Sequence[Objective]) -> bool:
-        """Moves to the place if nothing in the front is as good; says whether it did."""
-        points = comparable_losses([*(p.trial for p in self.front), place.trial], objectives)
+    def add(
+        self,
+        place: Place,
+        objectives: Sequence[Objective],
+        constraints: Sequence[Constraint],
+    ) -> bool:
+        """Moves to the place if nothing in the front is as good; says whether it did.
+
+        Of two the better one is less far beyond the constraints, if either is at all.
+        """
+        trials = [*(p.trial for p in self.front), place.trial]
+        points = comparable_losses(trials, objectives)
+        beyond = np.array([excess(t, constraints) for t in trials])
         new, old = points[-1], points[:-1]
-        if (old <= new).all(axis=1).any():
+        same, less = beyond[:-1] == beyond[-1], beyond[:-1] < beyond[-1]
+        if (less | (same & (old <= new).all(axis=1))).any():
             return False
-        stays = ~(new <= old).all(axis=1)
+        stays = same & ~(new <= old).all(axis=1)
         self.front = [p for p, s in zip(self.front, stays, strict=True) if s] + [place]
         if len(self.front) > KEPT:
             self.front.pop(int(np.argmin(self.room(objectives))))
@@ -104,6 +116,7 @@ class LocalSearch:
     starts: int = 10
     kick: int = 2
     first: bool = True
+    constraints: tuple[Constraint, ...] = ()
     # The latest climb, and before it those that may go on: like `Place.tried`, a memory of work.
     _climbs: list[Climb] = field(default_factory=list, init=False)
     _of: dict[int, tuple[Climb, Place]] = field(default_factory=dict, init=False)  # where moved to
@@ -149,9 +162,9 @@ class LocalSearch:
                 self._climbs.append(Climb(self._climbs[-1].number + 1 if self._climbs else 1))
             climb = self._climbs[-1]
             climb.starts += 1
-        if climb.add(place, self.objectives):
+        if climb.add(place, self.objectives, self.constraints):
             self._of[trial.number] = climb, place
-        self._best.add(place, self.objectives)
+        self._best.add(place, self.objectives, self.constraints)
 
     def _wanted(self, climb: Climb) -> int:
         return 1 if self.kick and climb.number > 1 else self.starts

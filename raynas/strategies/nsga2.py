@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from raynas.architecture import Architecture, changes
-from raynas.objective import Array, Constraint, Objective, crowding, ranks
+from raynas.objective import Array, Constraint, Objective
 from raynas.space import Space
 from raynas.strategies.base import Seen
-from raynas.strategies.comparable import comparable_losses
-from raynas.strategies.standing import standings
+from raynas.strategies.comparable import Ranks, allowed, fitness
 from raynas.trial import Proposal, Reason, Trial
 
-Ranks = np.ndarray[Any, np.dtype[np.int64]]
 MORE = 0.25  # the probability of each further edit of a mutation
 PATIENCE = 20  # children in a row that had been tried, after which one more edit is made of each
 
@@ -93,7 +90,7 @@ class NSGA2:
         if not trial.usable and trial.status != "infeasible":
             return
         self._alive.append(trial)
-        self._rank, self._room = _fitness(self._alive, self.objectives, self.constraints)
+        self._rank, self._room = fitness(self._alive, self.objectives, self.constraints)
         spread = int((self._room[self._rank == 0] > 0).sum())  # of equals, two count
         most = min(max(self.population, spread), self.front)
         if len(self._alive) > most:
@@ -121,29 +118,6 @@ class NSGA2:
         return min(a, b, key=lambda i: (self._rank[i], -self._room[i]))
 
     def _place(self, i: int) -> str:
-        if not _allowed(self._alive[i], self.constraints):
+        if not allowed(self._alive[i], self.constraints):
             return "breaks a constraint"
         return f"front {self._rank[i]}"
-
-
-def _allowed(trial: Trial, constraints: Sequence[Constraint]) -> bool:
-    return trial.usable and all(c.holds(trial.metrics) for c in constraints)
-
-
-def _fitness(
-    trials: Sequence[Trial], objectives: Sequence[Objective], constraints: Sequence[Constraint]
-) -> tuple[Ranks, Array]:
-    """Rank (0 is best) and room of each trial, by constraint domination."""
-    allowed = np.array([_allowed(t, constraints) for t in trials])
-    rank, room = np.zeros(len(trials), dtype=np.int64), np.zeros(len(trials))
-    if allowed.any():
-        points = comparable_losses(
-            [t for t, a in zip(trials, allowed, strict=True) if a], objectives
-        )
-        rank[allowed], room[allowed] = ranks(points), crowding(points)
-    if not allowed.all():
-        broken = [t for t, a in zip(trials, allowed, strict=True) if not a]
-        places = standings(broken, objectives, constraints)
-        behind = np.unique(-places, return_inverse=True)[1].ravel()
-        rank[~allowed] = rank[allowed].max(initial=-1) + 1 + behind
-    return rank, room

@@ -31,7 +31,7 @@ from raynas.strategies.candidates import (
     chosen,
     joined,
 )
-from raynas.strategies.comparable import comparable_losses
+from raynas.strategies.comparable import bounds_of, comparable_losses
 from raynas.strategies.forecast import Forecast
 from raynas.strategies.gaussian import GaussianProcess, Theta, between, fitted, most_probable
 from raynas.strategies.scored import Scored, ScoresOf, Standard, slope
@@ -47,9 +47,13 @@ REFIT, REWEIGH = 1 / 200, 1 / 10  # shares of new trials; the latter for weights
 
 @dataclass(frozen=True)
 class Data:
-    """What processes learn from: places of all trials `[count]`, features and values of some."""
+    """What processes learn from: places of all trials `[count]`, features and values of some.
+
+    `inside`: which of these are of the part of the space that is proposed from.
+    """
 
     places: Array
+    inside: Mask
     architectures: Sequence[Architecture]
     features: Array
     values: tuple[Array, ...]
@@ -68,6 +72,7 @@ class State:
         scales: from losses to what the processes learned; empty for one process.
         forecast: from what the first process learned to readings of the first objective.
         front: losses that nothing dominates; worst: of any trial, per objective.
+        beaten: which of the known designs a new one is to be better than.
         stalled: for how many trials nothing better has come.
         lifts: per process, what proxies say of known designs and of the pool, beside it.
     """
@@ -81,6 +86,7 @@ class State:
     forecast: Forecast | None
     front: Array
     worst: Array
+    beaten: Mask
     stalled: int
     lifts: tuple[tuple[Array, Array], ...] = ()
 
@@ -97,11 +103,11 @@ class State:
 
     @cached_property
     def best(self) -> float:
-        """The best mean of a told design."""
+        """The best mean of a told design that could be proposed."""
         process = self.processes[0]
         projected = process.project(between(self.known, self.known, self.blocks))
         lift = self.lifts[0][0] if self.lifts else 0.0
-        return float((process.predict(projected)[0] + lift).max())
+        return float((process.predict(projected)[0] + lift)[self.beaten].max())
 
     def expected(self, place: int) -> tuple[float, float]:
         """Of a design of the pool, mean and deviation of what the first process would be told."""
@@ -132,6 +138,7 @@ class Predictor:
     best), and the acquisition is the expected gain of dominated volume. Its reference point is
     the worst of the front so far and a tenth of its range, or (half of the time, by lot)
     twice the range of all trials: the front becomes dense and long (see `expected_volume`).
+    Bounds on objectives that some of the front misses cut it: what is beyond is worth nothing.
 
     Trials stopped early are placed among those that reached the same epoch (`standings`); with
     several objectives they are given the finished losses of the same place, and until something
@@ -148,6 +155,7 @@ class Predictor:
         proxies: names of scores that need no training, such as `naswot+synflow`: features of the
             trials and of the most promising designs, which are weighed once more with them.
         scorer: computes them; a second or so per design.
+        wide: the space that all told trials are of (see `Told`).
     """
 
     space: Space
@@ -158,13 +166,14 @@ class Predictor:
     earlier: tuple[Trial, ...] = ()
     proxies: str = ""
     scorer: ScoresOf | None = None
+    wide: Space | None = None
     _told: Told = field(init=False)
     _scored: Scored | None = field(init=False, default=None)
     _state: State | None = field(init=False, default=None)
     _theta: tuple[tuple[int, int], tuple[Theta, ...]] = field(init=False, default=((0, 0), ()))
 
     def __post_init__(self) -> None:
-        self._told = Told(self.space, self.objectives, self.constraints, self.earlier)
+        self._told = Told(self.space, self.objectives, self.constraints, self.earlier, self.wide)
         if self.proxies and self.scorer is not None:
             self._scored = Scored(tuple(self.proxies.split("+")), self.scorer)
 
@@ -236,10 +245,12 @@ class Predictor:
         best, points = told.front(count), np.array(told.losses[:count])
         front = points[best]
         _, first = np.unique(front, axis=0, return_index=True)  # equals of old ones are no news
-        stalled = count - 1 - max((best[i] for i in first), default=0)
+        since = 1 + max((best[i] for i in first), default=0)
+        stalled = sum(told.inside[since:count])
         worst = np.nanmax(points, axis=0)
+        beaten = data.inside if data.inside.any() else ~data.inside
         learned = processes, data.scales, data.forecast
-        parts = data.features, blocks, *learned, front, worst, stalled
+        parts = data.features, blocks, *learned, front, worst, beaten, stalled
         rng = np.random.default_rng((count, 3))
         if (pool := told.remaining(count)) is not None:
             state = State(count, pool, *parts)
@@ -290,16 +301,16 @@ class Predictor:
             return None
         trials = [told.trials[i] for i in kept]
         designs = [t.architecture for t in trials]
-        features = told.features(designs)
+        features, inside = told.features(designs), np.array([told.inside[i] for i in kept])
         if len(self.objectives) == 1 or not any(t.status == "finished" for t in trials):
             scores = normal_scores(places[kept])
             forecast = Forecast.of(self.objectives[0], trials, scores)
-            return Data(places, designs, features, (scores,), (), forecast)
+            return Data(places, inside, designs, features, (scores,), (), forecast)
         points = comparable_losses(trials, self.objectives, self.constraints)
         scales = tuple(Scale.of(column) for column in points.T)
         values = tuple(s(column) for s, column in zip(scales, points.T, strict=True))
         forecast = Forecast.of(self.objectives[0], trials, values[0])
-        return Data(places, designs, features, values, scales, forecast)
+        return Data(places, inside, designs, features, values, scales, forecast)
 
     def _promising(self, state: State, rng: np.random.Generator) -> list[int]:
         """The places in the pool, those of the highest hope first."""
@@ -324,8 +335,12 @@ class Predictor:
         told, start = self._told, state.count
         since = [
             loss
-            for loss, trial in zip(told.losses[start:], told.trials[start:], strict=True)
-            if trial.status == "finished"
+            for loss, trial, inside in zip(
+                told.losses[start:], told.trials[start:], told.inside[start:], strict=True
+            )
+            if trial.status == "finished" and inside
         ]
         points = np.array([*state.front, *since])
-        return expected_volume(mean, deviation, free, points, state.worst, state.scales, wide, rng)
+        rest = (points, state.worst, state.scales, wide, rng)
+        bounds = bounds_of(self.objectives, self.constraints)
+        return expected_volume(mean, deviation, free, *rest, bounds)

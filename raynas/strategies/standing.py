@@ -120,7 +120,11 @@ def _read(trial: Trial, objectives: Sequence[Objective], constraints: Sequence[C
 
 def _excess(trial: Trial, constraints: Sequence[Constraint]) -> float:
     """How far a trial is beyond the bounds, as a share of them; inf if it failed."""
+    beyond = excess(trial, constraints)
+    return beyond if beyond and trial.status != "failed" else np.inf
+
+
+def excess(trial: Trial, constraints: Sequence[Constraint]) -> float:
+    """How far a trial is beyond the bounds, as a share of them; 0 if it keeps them all."""
     broken = [c for c in constraints if not c.holds(trial.metrics)]
-    if trial.status == "failed" or not broken:
-        return np.inf
     return float(sum(c.excess(trial.metrics) / max(abs(c.bound), 1e-12) for c in broken))

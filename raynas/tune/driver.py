@@ -18,11 +18,12 @@ from ray import cloudpickle, tune
 from raynas.choices import FROM_FILES
 from raynas.errors import UserError
 from raynas.session import Evaluator, Session
+from raynas.space import Space
 from raynas.strategies import STRATEGIES, Strategy
 from raynas.trial import Purpose
 from raynas.tune import archive_actor
 from raynas.tune.archive_actor import RemoteArchive
-from raynas.tune.controller_actor import RemoteStrategy
+from raynas.tune.controller_actor import RemoteStrategy, settle
 from raynas.tune.schedulers import rungs, scheduler
 from raynas.tune.searcher import SessionSearcher
 from raynas.tune.trainable import DesignTrial, Work
@@ -58,14 +59,16 @@ class TuneDriver:
         name: str,
         archive: RemoteArchive,
         purposes: frozenset[Purpose],
+        space: Space | None = None,
     ) -> Strategy:
         """The strategy that `make` returns; one with a controller as an actor of its own.
 
         Args:
             purposes: of the trials in the archive that it learns from.
+            space: where these must lie, once people have changed what may be proposed.
         """
         if STRATEGIES[name.partition(":")[0]].controller:
-            return RemoteStrategy.start(make, archive, purposes)
+            return RemoteStrategy.start(make, archive, purposes, space)
         return make()
 
     def run(
@@ -128,6 +131,7 @@ class TuneDriver:
             ).fit()
         if searcher.error:
             raise searcher.error
+        settle(session.strategy)
         if not searcher.done:
             raise KeyboardInterrupt
         return searcher.ended_because
