@@ -155,7 +155,10 @@ def go_on(
     """
     info, judge = own.opened(folder, "continue_with_feedback")
     past = load(folder).trials
-    wanted = int((past["status"] != "infeasible").sum()) + (trials or info.settings["trials"])
+    counted = past["status"] != "infeasible"
+    if info.screening is not None:
+        counted &= past["purpose"] == "search"
+    wanted = int(counted.sum()) + (trials or info.settings["trials"])
     seconds = info.settings["seconds"]
     if time_budget_hours is not None:
         seconds = time_budget_hours * 3600

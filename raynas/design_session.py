@@ -21,6 +21,7 @@ from raynas.explanation.sentences import sentence, value
 from raynas.feedback import Context, Interpreter, Understood
 from raynas.objective import COSTS
 from raynas.problem import Problem
+from raynas.report import write_report
 from raynas.result import SearchResult, load
 from raynas.running import carry_on
 from raynas.trial import Proposal, Reason
@@ -334,6 +335,7 @@ class CollaborativeDesignSession:
                 result, "final", trial=number, about=text, design=text, answer=said
             )
             turns.append(self.path, turn)
+            write_report(self.result)
         return result.get_model(int(rows.iloc[0]["number"]))
 
     def final(self) -> str:

@@ -146,8 +146,9 @@ class SearchResult:
         done = len(ended.dropna(subset=names)) if {*names} <= {*ended.columns} else 0
         if not done:
             return "No design was trained to the end."
-        bounds = ", ".join(str(c) for c in self.info.constraints)
-        return f"{done} designs were trained to the end, but none keeps {bounds}."
+        bounds = [str(c) for c in self.info.constraints]
+        bounds += ["what was asked for"] if self.info.now.left else []
+        return f"{done} designs were trained to the end, but none keeps {', '.join(bounds)}."
 
     @property
     def architecture(self) -> Designs:

@@ -175,6 +175,23 @@ def test_what_is_known_beforehand_holds_from_the_first_trial(tmp_path):
     assert len(in_force(turns.read(result.path))) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["evolution", "gdas"])
+def test_designs_that_share_weights_keep_what_was_said_too(tmp_path, strategy):
+    given = {"strategy": strategy, "evaluation": "shared:epochs=1,finalists=2,probes=1"}
+    given |= {"space": "nasbench201:channels=4,cells=1", "epochs": 1, "subset": 120}
+    run = {"run": tmp_path / "run", "driver": "local", "explanation_level": "brief"}
+    result = raynas.search({}, **given, **run, trials=6)
+    path, before = "cell.node3.from_0", result.architecture["cell.node3.from_0"]
+    option = "nor_conv_1x1" if before != "nor_conv_1x1" else "nor_conv_3x3"
+    after = result.continue_with_feedback({"keep": {path: option}}, trials=4)
+    later = after.trials.iloc[len(result.trials) :]
+    assert (later[f"d.{path}"] == option).all()
+    assert {"search", "confirm"} <= set(later["purpose"])
+    assert (later["purpose"] == "search").sum() <= 6
+    assert after.architecture[path] == option
+
+
 KILLED = """
 import time, raynas, sys
 sys.path.insert(0, {tests!r})

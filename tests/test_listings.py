@@ -23,12 +23,12 @@ def problem(my_dataset, tmp_path, monkeypatch):
         "dataset": my_dataset,
         "input_shape": (1, 8, 8),
         "num_classes": 10,
-        "constraints": {"max_params": 200_000, "target_device": "mobile"},
+        "constraints": {"max_params": 5e6, "target_device": "mobile"},
     }
 
 
 def test_listing_1_search_and_explanations(problem, capsys):
-    result = enas.search(problem, explanation_level="detailed", time_budget_hours=0.004)
+    result = enas.search(problem, explanation_level="detailed", time_budget_hours=0.003, epochs=4)
     architecture, performance = result.architecture, result.performance
     print(f"Architecture: {architecture}")
     print(f"Performance: {performance}")
@@ -44,7 +44,11 @@ def test_listing_1_search_and_explanations(problem, capsys):
 
 def test_listing_2_feedback(problem):
     result = enas.search(
-        problem, allow_feedback=True, explanation_level="standard", time_budget_hours=0.004
+        problem,
+        allow_feedback=True,
+        explanation_level="standard",
+        time_budget_hours=0.003,
+        epochs=4,
     )
     before = result.performance["accuracy"]
     feedback = {
@@ -54,7 +58,7 @@ def test_listing_2_feedback(problem):
         },
         "constraint_update": {"prioritize": "accuracy_over_size"},
     }
-    refined = result.continue_with_feedback(feedback, time_budget_hours=0.004)
+    refined = result.continue_with_feedback(feedback, time_budget_hours=0.003)
     assert refined.path == result.path, "it is the same run"
     assert len(refined.trials) > len(result.trials)
     assert refined.architecture["layer1.kernel_size"] == 7
@@ -66,7 +70,7 @@ def test_listing_2_feedback(problem):
 
 
 def test_listing_3_a_collaborative_session(problem, capsys):
-    short = {"time_budget_hours": 0.004, "feedback": "at least 4 layers", "epochs": 4}
+    short = {"trials": 6, "feedback": "at least 4 layers", "epochs": 2}
     with enas.CollaborativeDesignSession(problem, **short) as session:
         initial_design = session.get_initial_proposal()
         print(initial_design)
@@ -83,3 +87,4 @@ def test_listing_3_a_collaborative_session(problem, capsys):
     assert session.design["layer3.type"] == "separable_conv"
     assert "full trainings read test accuracy" in session.final()
     assert session.history["move"].tolist()[1:4] == ["proposal", "feedback", "proposal"]
+    assert "The design that was agreed on" in (session.path / "report.html").read_text()

@@ -17,11 +17,11 @@ to be decided:
 | prefer, more X; fewer X | `prefer` X; the other options |
 | deeper, wider, larger receptive field | `prefer` all above the design, in its own decisions |
 | try X in layer 3 | `try` the design with that edit |
-| under 2 ms, at most 50k parameters, fits in 256 kB | `limit` |
+| under 2 ms, must run in 2 ms, at most 50k parameters, fits in 256 kB | `limit` |
 | aim for, ideally, if possible | `aim` |
 | smaller; faster | `aim` at half of its params (and size); of its latency if known, else flops |
 | cheaper, more efficient, edge deployment | all of these |
-| 20 % smaller, half the parameters | `aim` at that share of the design's |
+| 20 % smaller, a quarter fewer, half the parameters | `aim` at that share of the design's |
 | don't lose more than 1 % accuracy, without losing accuracy | `limit` at the design's reading |
 | prioritize accuracy over size, more accurate | `order`, and an `aim` at the best reading |
 | note: ... | `comment` |

@@ -9,8 +9,7 @@ from raynas.errors import UserError
 from raynas.feedback.context import Context
 from raynas.feedback.lexing import Token
 from raynas.feedback.phrases import Phrase
-from raynas.feedback.places import why_off
-from raynas.feedback.spoken_places import Place
+from raynas.feedback.places import Place, why_off
 
 
 @dataclass(frozen=True)

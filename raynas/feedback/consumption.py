@@ -16,8 +16,9 @@ from raynas.feedback.context import Context, Interpreter, Refusal, Understood
 from raynas.feedback.grammar import nearest
 from raynas.feedback.lexing import Token, lexed
 from raynas.feedback.options import marks_of
+from raynas.feedback.places import Place
 from raynas.feedback.plain import directive_of
-from raynas.feedback.spoken_places import Place, placed
+from raynas.feedback.spoken_places import placed
 
 
 def interpreted(text: str, interpreter: Interpreter, context: Context) -> Understood:

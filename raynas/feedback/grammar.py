@@ -26,6 +26,14 @@ _DEPENDENT = re.compile(
 )
 
 
+# questions, also where no mark ends them
+_ASKED = re.compile(
+    r"(?:please )?(?:(?:is|are|was|were|does|did|am)\b"
+    r"|(?:do|should|shall|must|may|might|have|has|would) (?:we|i|it|they|this|that|there)\b"
+    r"|(?:do|have|should|would) you (?:think|prefer|rather|favou?r|like|say|need|want|have|use)\b)"
+)
+
+
 class _NotUnderstood(UserError):
     """A sentence that no rule reads."""
 
@@ -73,9 +81,11 @@ def _sentence(text: str, context: Context) -> list[Directive]:
         if not body.lower().startswith(POLITE):
             raise _NotUnderstood("it is a question; `raynas explain` answers those.")
         body = body[:-1]
+    if _ASKED.match(body.lower()):
+        raise _NotUnderstood("it is a question; `raynas explain` answers those.")
     metrics = tuple(o.name for o in context.state.problem.objectives)
     read_as = lexed(body, context.space, metrics)
-    tokens = [t for t in read_as.tokens if t.kind not in ("S", ".")]
+    tokens = [t for t in _of_model(read_as.tokens) if t.kind not in ("S", ".")]
     if not tokens:
         raise _NotUnderstood("it says nothing that could be followed.")
     if strange := [t.words for t in tokens if t.kind == "?"]:
@@ -84,9 +94,7 @@ def _sentence(text: str, context: Context) -> list[Directive]:
         )
     tokens = [t for t in placed(tokens, context) if t.kind != "*" and t.words != "on"]
     tokens = _joined(phrased(tokens, context))
-    for i, (token, after) in enumerate(pairwise(tokens)):
-        if token.words == "smaller" and after.kind == "L":  # "smaller patches"
-            tokens[i] = replace(token, kind="s")
+    tokens = _compared(tokens)
     clauses = _clauses(tokens, text, context)
     if clauses is None:
         raise _NotUnderstood("no rule reads all of it.")
@@ -98,6 +106,35 @@ def _sentence(text: str, context: Context) -> list[Directive]:
     if not made:
         raise _NotUnderstood("it changes nothing.")
     return [_noted(d, note) for d in made] if note else made
+
+
+def _of_model(tokens: Sequence[Token]) -> list[Token]:
+    """ "The model below 80 kB" is about its size; "it ... 80 kB" may be about memory."""
+    out = list(tokens)
+    for i, token in enumerate(tokens[:-2]):
+        whole = token.kind == "S" and token.words.split()[-1] in ("model", "network", "net")
+        amount = tokens[i + 2]
+        if whole and tokens[i + 1].kind == "A" and amount.kind == "Q" and amount.value[1] == "kB":
+            out[i] = Token("M", "model_size_kb", token.words)
+    return out
+
+
+def _compared(tokens: Sequence[Token]) -> list[Token]:
+    """A wish about the whole is one about what a decision is called where it stands beside that:
+    "smaller patches", "make the patches smaller", "the kernels are too big"."""
+    out = list(tokens)
+    about = False
+    for i, token in enumerate(tokens):
+        if token.kind in ",&;|MC":
+            before = about
+            about = False
+            if token.kind == "C" and token.words in ("smaller", "too big", "too large", "small"):
+                after = tokens[i + 1].kind if i + 1 < len(tokens) else ""
+                if before or (token.words == "smaller" and after == "L"):
+                    out[i] = replace(token, kind="s")
+        elif token.kind == "L":
+            about = True
+    return out
 
 
 def _noted(directive: Directive, note: str) -> Directive:

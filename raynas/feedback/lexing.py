@@ -8,21 +8,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from raynas.feedback.lexicon import FORMS, METRICS, UNITS, WISHES, WORDS
+from raynas.feedback.lexicon import WORDS
+from raynas.feedback.metric_words import FORMS, METRICS, NUMBERS, PARTS, UNITS, WISHES
+from raynas.feedback.misspelt import near
 from raynas.feedback.options import EMPTY, LEAVES, MARKS, leaf_called, marks, marks_of
+from raynas.feedback.wording import words_of
 from raynas.space import Space
 
 _SIZE = re.compile(r"\d+x\d+")
-_PIECE = re.compile(
-    r"\d+(?:,\d{3})+(?![\d,])|\d+x\d+|\d+\.\d+|\d+|\.\d+|[a-zµ][\wµ]*(?:\.[a-z_]\w*)*|<=|>=|==|[^\s]"
-)
-_CONTRACTED = {
-    "don't": "do not", "dont": "do not", "doesn't": "does not", "mustn't": "must not",
-    "shouldn't": "should not", "can't": "can not", "won't": "will not", "isn't": "is not",
-    "i'd": "i would", "we'd": "we would", "let's": "let us", "it's": "it is", "that's": "that is",
-    "needn't": "need not", "aren't": "are not", "shan't": "shall not", "there's": "there is",
-    "i'm": "i am", "≤": "<=", "≥": ">=", "–": "-", "×": "x", "\n": " . ",
-}  # fmt: skip
 # adjectives of operations that also say other things: marks only right before an operation
 _ONLY_BEFORE = frozenset(
     ["max", "average", "mean", "normal", "standard", "regular", "ordinary", "residual"]
@@ -57,11 +50,11 @@ class Lexed:
 
 def lexed(text: str, space: Space, metrics: tuple[str, ...] = ()) -> Lexed:
     """The tokens of a text; words that say nothing are left out."""
-    words = _words(text)
+    words = words_of(text)
     table, longest, singles = _table(space, metrics)
     spelt = []
     for i, word in enumerate(words):
-        if word not in singles and (other := _near(word, singles)) is not None:
+        if word not in singles and (other := near(word, singles)) is not None:
             spelt.append((word, other))
             words[i] = other
     tokens: list[Token] = []
@@ -77,6 +70,8 @@ def lexed(text: str, space: Space, metrics: tuple[str, ...] = ()) -> Lexed:
         counted = found.kind == "@" and tokens and tokens[-1].kind in "Nml"
         if counted and f"\0{found.words}" in table:  # "8 layers"
             found = table[f"\0{found.words}"]
+        elif counted and f"\1{found.words}" in table and _starts_count(tokens):
+            found = table[f"\1{found.words}"]  # "3 blocks" of a stage
         if found.kind:
             tokens.append(found)
         i += length
@@ -86,6 +81,11 @@ def lexed(text: str, space: Space, metrics: tuple[str, ...] = ()) -> Lexed:
         if token.kind == "@" and f"\0{token.words}" in table and after != "N" and not quantified:
             tokens[i] = table[f"\0{token.words}"]
     return Lexed(tuple(tokens), tuple(spelt))
+
+
+def _starts_count(tokens: list[Token]) -> bool:
+    """Whether a number counts what follows it, rather than numbering what is before."""
+    return tokens[-1].kind == "N" and (len(tokens) == 1 or tokens[-2].kind in "UABTF")
 
 
 def _foreign(word: str, table: Mapping[str, Token]) -> list[Token] | None:
@@ -101,23 +101,13 @@ def _foreign(word: str, table: Mapping[str, Token]) -> list[Token] | None:
     return tokens + [Token("z", int(side.partition("x")[0]), word) for side in sides]
 
 
-def _words(text: str) -> list[str]:
-    text = text.replace("’", "'").strip().lower()
-    for short, long in _CONTRACTED.items():
-        pattern = rf"(?<!\w){re.escape(short)}(?!\w)" if short[0].isalpha() else re.escape(short)
-        text = re.sub(pattern, long, text)
-    text = re.sub(r"(\d+)\s*x\s*(\d+)", r"\1x\2", text)
-    text = re.sub(r"(\d+)\s?-\s?(?=\d)", r"\1 through ", text)
-    text = re.sub(r"(?<=[a-z])-(?=[a-z])", " ", text)
-    text = re.sub(r"(?<=[a-z])-(?=\d)|(?<=\d)-(?=[a-z])", " ", text)
-    text = re.sub(r"(?<=[a-z])\s*#\s*(?=\d)", " ", text)
-    text = re.sub(r"\b(layer|block|stage|node|motif|cell)s?_?(\d+)(?!\w*[.\w])", r"\1 \2", text)
-    text = re.sub(r"(?<=[^\d\s])\.(?=\s|$)|(?<=\d)\.(?=\s|$)", " . ", text)
-    return [p for p in _PIECE.findall(text)]
-
-
 def _number(words: list[str], i: int) -> tuple[Token | None, int]:
+    for part, value in PARTS.items():
+        if words[i : i + 2] == part.split():
+            return Token("Q", (value, "part"), part), 2
     word = words[i].replace(",", "")
+    if word in NUMBERS and (word != "one" or _beside_noun(words, i)):
+        word = str(NUMBERS[word])
     if re.fullmatch(r"(\d+)x(\d+)", word):
         side, other = word.split("x")
         return (Token("z", int(side), word), 1) if side == other else (Token("?", word, word), 1)
@@ -132,7 +122,13 @@ def _number(words: list[str], i: int) -> tuple[Token | None, int]:
             dimension, scale = UNITS[unit]
             said = f"{word} {unit}"
             return Token("Q", (value * scale, dimension), said), length + 1
-    return Token("N", value, word), 1
+    return Token("N", value, words[i] if words[i] in NUMBERS else word), 1
+
+
+def _beside_noun(words: list[str], i: int) -> bool:
+    """Whether "one" is a number: "layer one", "one cell"; not "a 5x5 one"."""
+    nouns = [w.rstrip("s") for w in words[max(i - 1, 0) : i + 2]]
+    return any(noun in WORDS["@"] for noun in nouns)
 
 
 def _phrase(
@@ -192,6 +188,9 @@ def _vocabulary(
         of_all = of_all or ([n for n, _ in names if n == "depth"] if stem == "layers" else [])
         if of_all:
             table[f"number of {stem}"] = table[f"\0{stem}"] = Token("L", of_all[0], stem)
+    depths = [name for name, _ in names if name.rpartition(".")[2] == "depth"]
+    if any(n.startswith(f"{d.removesuffix('depth')}block0.") for d in depths for n, _ in names):
+        table["\1blocks"] = Token("L", "depth", "blocks")  # a depth that counts named blocks
     for word in options:
         if word not in table:
             table[word] = Token("o", marks_of(word), word)
@@ -206,7 +205,8 @@ def _vocabulary(
                     for said in (piece, f"{piece} cell", f"{piece} cells"):
                         if said not in ("cell",):
                             table[said] = Token("p", piece, said)
-    singles = frozenset(w for said in table for w in said.strip("\0").split())
+    singles = frozenset(w for said in table for w in said.strip("\0\1").split())
+    singles |= set(NUMBERS) | {word for part in PARTS for word in part.split()}
     longest = max(len(said.split()) for said in table)
     return table, longest, singles
 
@@ -217,34 +217,3 @@ def _table(space: Space, metrics: tuple[str, ...]) -> tuple[dict[str, Token], in
         dict.fromkeys(o for d in space.decisions for o in d.options if isinstance(o, str))
     )
     return _vocabulary(names, options, metrics)
-
-
-_FIXED = frozenset(
-    word
-    for phrases in (tuple(MARKS), tuple(LEAVES), tuple(FORMS), WORDS["E"], *METRICS.values())
-    for said in phrases
-    for word in said.split()
-    if len(word) >= 6
-)
-
-
-def _near(word: str, singles: frozenset[str]) -> str | None:
-    """The one word that a misspelt one is: one letter off, with the same first letter."""
-    if len(word) < 6 or not word.isalpha():
-        return None
-    near = [w for w in _FIXED if w in singles and w[0] == word[0] and _one_off(word, w)]
-    return near[0] if len(near) == 1 else None
-
-
-def _one_off(a: str, b: str) -> bool:
-    """Whether one letter is wrong, missing, too many, or two are swapped."""
-    if abs(len(a) - len(b)) > 1:
-        return False
-    i = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    ra, rb = a[i:], b[i:]
-    return (
-        ra[1:] == rb[1:]
-        or ra[1:] == rb
-        or ra == rb[1:]
-        or (ra[:2] == rb[1::-1] and ra[2:] == rb[2:])
-    )

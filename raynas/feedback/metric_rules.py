@@ -74,19 +74,33 @@ def between(clause: Clause) -> list[Directive]:
 
 
 COMPARATIVES = frozenset(
-    ("smaller", "lighter", "slimmer", "leaner", "more compact", "faster", "quicker", "speedier")
+    (
+        "smaller",
+        "lighter",
+        "slimmer",
+        "leaner",
+        "more compact",
+        "faster",
+        "quicker",
+        "speedier",
+        "shrink it",
+        "shrink the network",
+        "shrink the model",
+        "shrink the design",
+    )
 )
 
 
 def share(clause: Clause) -> list[Directive]:
-    token = clause.groups["q"][0]
+    left = clause.groups.get("t")  # "to a third"
+    token = (left or clause.groups.get("q") or clause.groups["r"])[0]
     value = 0.5 if token.kind == "/" else token.value[0]
     if token.kind == "Q" and token.value[1] == "times":
         if value <= 1:
             raise UserError("expected more than once.")
         share = 1 / value
     else:
-        share = 0.5 if token.kind == "/" else 1 - value
+        share = value if left else 1 - value
     if not 0 < share < 1:
         raise UserError("expected a share between 0 and 100 %.")
     said = clause.groups["m"][0]
@@ -100,6 +114,16 @@ def share(clause: Clause) -> list[Directive]:
     return _shared(metric, share, clause)
 
 
+def runs(clause: Clause) -> list[Directive]:
+    """`it must run in 3 ms`: a bound on the latency."""
+    value, dimension = _amount(clause.groups["q"][0])
+    named = clause.groups["m"][0].value if clause.groups.get("m") else "latency_ms"
+    if dimension not in ("ms", "s") or named != "latency_ms":
+        raise UserError("run in what time? Say 'latency under 2 ms'.")
+    words, context = clause.words, clause.context
+    return bounded("limit", "max", (value, dimension), "latency_ms", words, context)
+
+
 def _shared(metric: str, share: float, clause: Clause) -> list[Directive]:
     made = shares(exact(metric, clause.context), share, clause.words, clause.context)
     guessed = metric == "speed" and made[0].metric == "flops"
@@ -108,6 +132,8 @@ def _shared(metric: str, share: float, clause: Clause) -> list[Directive]:
 
 def wished(clause: Clause) -> list[Directive]:
     made: list[Directive] = []
+    if clause.kind("e") and "edge" not in clause.groups["c"][0].words:
+        raise UserError("to be run where? Only 'the edge' is known.")
     for token in clause.groups["c"]:
         if token.kind != "C":
             continue

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from raynas.architecture import Option
 from raynas.directives import Directive
 from raynas.errors import UserError
 from raynas.feedback.checking import checked
 from raynas.feedback.clauses import Clause
-from raynas.feedback.options import leaf_called
-from raynas.feedback.phrases import Meant, Phrase, beyond, meant
+from raynas.feedback.phrases import Meant, Phrase, meant
 from raynas.feedback.wishes import attempt, keep, pin
 
 
@@ -25,9 +26,7 @@ def _all_meant(clause: Clause, kind: str) -> Meant:
     return found
 
 
-def _grouped(
-    kind: str, found: Meant, clause: Clause, confidence: str = "medium"
-) -> list[Directive]:
+def grouped(kind: str, found: Meant, clause: Clause, confidence: str = "medium") -> list[Directive]:
     """One directive per leaf and set of options."""
     groups: dict[tuple[str, tuple[Option, ...]], list[str]] = {}
     for path, options in found.items():
@@ -52,6 +51,10 @@ def used(clause: Clause) -> list[Directive]:
     last = clause.groups.get("v3")
     if last and clause.place:
         raise UserError("'only' after a place is ambiguous; say 'only ... in layer 3'.")
+    counts = [p.words for p in clause.phrases if p.number is not None]
+    bare = not (clause.groups.get("v") or clause.place)
+    if bare and any("blocks" in said.split() or not re.search(r"\d", said) for said in counts):
+        raise UserError("is that a wish? Say 'use ...', and where.")
     clause.require_active()
     found = _all_meant(clause, "pin")
     clause.require_on(found)
@@ -173,6 +176,8 @@ def kept_option(clause: Clause) -> list[Directive]:
     design = clause.context.design
     if design is None or clause.place is None:
         raise UserError("keep it where? Name a layer of a design under discussion.")
+    if clause.either:
+        raise UserError("keep which of them? Say 'only ... or ...' if both may be used.")
     clause.require_active()
     found = _all_meant(clause, "pin")
     on = {p: options for p, options in found.items() if p in design}
@@ -184,8 +189,15 @@ def kept_option(clause: Clause) -> list[Directive]:
     return keep(tuple(on), clause.words, clause.context)
 
 
+REMOVING = ("drop", "remove", "get rid of", "eliminate", "take out", "throw out", "throw away",
+            "do away with", "ditch", "leave out", "omit")  # fmt: skip
+
+
 def forbidden(clause: Clause) -> list[Directive]:
-    return _grouped("forbid", _all_meant(clause, "forbid"), clause)
+    verb = clause.groups.get("v", ())
+    if verb and verb[0].words in REMOVING and any(p.counted for p in clause.phrases):
+        raise UserError(f"{verb[0].words} so many, or not have so many? Say 'use' and a number.")
+    return grouped("forbid", _all_meant(clause, "forbid"), clause)
 
 
 def preferred(clause: Clause) -> list[Directive]:
@@ -195,13 +207,13 @@ def preferred(clause: Clause) -> list[Directive]:
         other = meant(clause.groups["a"][0].value, clause.paths, clause.context, "prefer")
         if not set(found) <= set(other) or any(set(found[p]) & set(other[p]) for p in found):
             raise UserError("these are no two options of the same decision.")
-    return _grouped("prefer", found, clause, sure)
+    return grouped("prefer", found, clause, sure)
 
 
 def more_of(clause: Clause) -> list[Directive]:
     if any(p.number is not None for p in clause.phrases):
         raise UserError("more than what? Say 'use' or 'at least' with a number.")
-    return _grouped("prefer", _all_meant(clause, "prefer"), clause)
+    return grouped("prefer", _all_meant(clause, "prefer"), clause)
 
 
 def fewer_of(clause: Clause) -> list[Directive]:
@@ -214,78 +226,4 @@ def fewer_of(clause: Clause) -> list[Directive]:
     others = {p: tuple(o for o in by_name[p].options if o not in gone) for p, gone in found.items()}
     if not all(others.values()):
         raise UserError("there is nothing else to prefer.")
-    return _grouped("prefer", others, clause)
-
-
-def formed(clause: Clause) -> list[Directive]:
-    made: list[Directive] = []
-    for token in clause.groups["c"]:
-        if token.kind == "c":
-            concept, up = token.value
-            made += _stepped(clause, concept, up)
-    return made
-
-
-def leaf_stepped(clause: Clause) -> list[Directive]:
-    said = clause.groups["l"][0]
-    if clause.kind("v") in "gs" and said.words in ("layers", "stages", "blocks", "cells"):
-        raise UserError(
-            f"larger or smaller {said.words} in what? Say wider, deeper, or more of them."
-        )
-    return _stepped(clause, said.value, clause.kind("v") in "mg+", exactly=True)
-
-
-def _stepped(clause: Clause, concept: str, up: bool, exactly: bool = False) -> list[Directive]:
-    """The options above (or below) those of the design, in its own decisions."""
-    context, design = clause.context, clause.context.design
-    if design is None:
-        raise UserError("no design is under discussion to compare with; say a number.")
-    clause.require_active()
-    leaves = [context.space.by_name[p].leaf for p in clause.paths]
-    leaf = concept if exactly else leaf_called(concept, leaves)
-    found: Meant = {}
-    for path in clause.paths:
-        decision = context.space.by_name[path]
-        if decision.leaf == leaf and decision.ordered and path in design:
-            at = decision.options.index(design[path])
-            found[path] = decision.options[at + 1 :] if up else decision.options[:at]
-    if not found:
-        raise UserError(f"nothing there decides {concept} by order.")
-    found = {p: options for p, options in found.items() if options}
-    if not found:
-        raise UserError(
-            f"{context.subject} has the {'most' if up else 'least'} that there is already."
-        )
-    return _grouped("prefer", found, clause)
-
-
-def leaf_bound(clause: Clause) -> list[Directive]:
-    if "n" in clause.groups:
-        phrase = Phrase(
-            clause.words, clause.groups["l"][0].value, number=clause.groups["n"][0].value
-        )
-    else:
-        (phrase,) = clause.phrases
-    found = beyond(phrase, clause.paths, clause.context, above=clause.kind("s") == "A")
-    said = clause.groups["s"][0].words
-    strict = any(
-        w in said.split()
-        for w in (
-            "under",
-            "below",
-            "less",
-            "fewer",
-            "<",
-            ">",
-            "above",
-            "smaller",
-            "lower",
-            "more",
-            "greater",
-            "higher",
-            "larger",
-        )
-    ) and not any(w in said.split() for w in ("no", "not"))
-    if strict and phrase.number is not None:
-        raise UserError(f"say 'at most' or 'at least' with {phrase.leaf}.")
-    return _grouped("forbid", found, clause)
+    return grouped("prefer", others, clause)

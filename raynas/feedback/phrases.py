@@ -9,6 +9,7 @@ from raynas.architecture import Option, option_text
 from raynas.errors import UserError
 from raynas.feedback.context import Context
 from raynas.feedback.lexing import Token
+from raynas.feedback.metric_words import NUMBERS
 from raynas.feedback.options import bearing, leaf_called, marks_of, spelled
 
 
@@ -22,6 +23,12 @@ class Phrase:
     side: int | None = None
     number: float | None = None
     flag: bool = False
+
+    @property
+    def counted(self) -> bool:
+        """Whether a number stands before what it counts: "two layers"."""
+        first = self.words.split()[0] if self.words else ""
+        return self.number is not None and (first.isdigit() or first in NUMBERS)
 
 
 Meant = dict[str, tuple[Option, ...]]  # decision -> options
@@ -87,6 +94,7 @@ def meant(phrase: Phrase, paths: Sequence[str], context: Context, kind: str) -> 
     """
     space = context.space
     here = [space.by_name[p] for p in paths]
+    check_counted(phrase, paths, context)
     if phrase.leaf:
         here = [d for d in here if d.leaf == phrase.leaf]
         if not here:
@@ -175,9 +183,17 @@ def _apart(phrase: Phrase, paths: Sequence[str], context: Context, kind: str) ->
     return {**kinds, **sized}
 
 
+def check_counted(phrase: Phrase, paths: Sequence[str], context: Context) -> None:
+    """Raises UserError if "3 blocks" may be of each stage or of all together."""
+    counted = phrase.leaf == "depth" and phrase.words.split()[-1:] == ["blocks"]
+    if counted and sum(context.space.by_name[p].leaf == "depth" for p in paths) > 1:
+        raise UserError(f"{phrase.words}: of which stage?")
+
+
 def beyond(phrase: Phrase, paths: Sequence[str], context: Context, above: bool) -> Meant:
     """The options above (or below) a number, of the leaf that was named with it."""
     space = context.space
+    check_counted(phrase, paths, context)
     if phrase.number is None:
         raise UserError(f"{phrase.words!r}: expected a number of something that is decided here.")
     found: Meant = {}

@@ -4,11 +4,39 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from raynas.directives import listing, parts
 from raynas.errors import UserError, unknown
 from raynas.feedback.context import Context
 from raynas.space import Space
+
+
+@dataclass(frozen=True)
+class Place:
+    """Decisions that words point at.
+
+    Attributes:
+        paths: all of them, in every design of the space.
+        parts: the decisions of each layer that was named; all of these must be in a design that a
+            suggestion is about, of others (`loose`: "after layer 4") some.
+        words: what was said.
+    """
+
+    paths: tuple[str, ...]
+    parts: tuple[tuple[str, ...], ...]
+    words: str
+    loose: bool = False
+    everywhere: bool = False
+
+    def check_active(self, context: Context) -> None:
+        """Raises UserError if the design under discussion has no such part."""
+        design = context.design
+        if design is None or self.everywhere:
+            return
+        on = [any(p in design for p in part) for part in self.parts]
+        if not any(on) or (not self.loose and not all(on)):
+            raise UserError(why_off(self.parts[on.index(False)][0], context))
 
 
 def layers_of(space: Space) -> list[str]:

@@ -24,6 +24,7 @@ from raynas.feedback.metric_rules import (
     lowered,
     no_worse,
     order,
+    runs,
     share,
     wished,
 )
@@ -31,11 +32,8 @@ from raynas.feedback.option_rules import (
     added,
     fewer_of,
     forbidden,
-    formed,
     kept,
     kept_option,
-    leaf_bound,
-    leaf_stepped,
     more_of,
     preferred,
     replaced,
@@ -43,6 +41,7 @@ from raynas.feedback.option_rules import (
     tried,
     used,
 )
+from raynas.feedback.step_rules import formed, leaf_bound, leaf_compared, leaf_stepped
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ RULES: tuple[Rule, ...] = (
         tried,
         "try kernel size 5 in layer 3",
     ),
-    _rule("keep", r"K<p>Z?|<p2>U?K?Z", kept, "keep layer 2", "leave layer 1 as it is"),
+    _rule("keep", r"K<p>(?:d?Z)?|<p2>U?K?d?Z", kept, "keep layer 2", "leave layer 1 as it is"),
     _rule(
         "keep",
         r"K(?P<l>L(?:[,&]{1,2}L)*)<p>?Z?|K(?P<p2>P)(?P<l2>L)Z?",
@@ -121,7 +120,7 @@ RULES: tuple[Rule, ...] = (
     _rule("keep", r"K<o><p>Z?|K<p2>(?P<o2>O)", kept_option, "keep the skip connection of layer 1"),
     _rule(
         "option",
-        r"(?:<p>,?)?U?X<o><p2>?",
+        r"(?:<p>,?)?U?d?(?P<v>X)<o>d?<p2>?d?",
         forbidden,
         "no separable convolutions after layer 4",
         "avoid 7x7 kernels",
@@ -135,11 +134,11 @@ RULES: tuple[Rule, ...] = (
         "strongly prefer separable convolutions",
         "prefer swish over relu in layer 2",
     ),
-    _rule("option", r"(?:<p>,?)?U?m<o><p2>?", more_of, "more skip connections"),
-    _rule("option", r"(?:<p>,?)?U?l<o><p2>?", fewer_of, "fewer 7x7 kernels"),
+    _rule("option", r"H?(?:<p>,?)?[UF]*m<o><p2>?H?", more_of, "more skip connections"),
+    _rule("option", r"H?(?:<p>,?)?[UF]*l<o><p2>?H?", fewer_of, "fewer 7x7 kernels"),
     _rule(
         "option",
-        r"(?:<p>,?)?[UF]*(?P<c>c(?:[,&]{1,2}c)*)<p2>?|U(?P<p3>P)(?P<c2>c)",
+        r"H?(?:<p>,?)?[UF]*(?P<c>c(?:[,&]{1,2}c)*)<p2>?H?|U(?P<p3>P)(?P<c2>c)",
         formed,
         "deeper",
         "a larger receptive field in layer 3",
@@ -147,9 +146,15 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         "option",
-        r"(?:<p>,?)?U?(?P<v>[mgls+-])(?P<l>L)<p2>?",
+        r"H?(?:<p>,?)?[UF]*(?P<v>[mgls+-])(?P<l>L)<p2>?H?",
         leaf_stepped,
         "more channels in layer 2",
+    ),
+    _rule(
+        "option",
+        r"(?:<p>,?)?(?P<u>[UF]?)(?P<l>L)<p2>?(?P<x>U?)(?P<v>[gs])<p3>?",
+        leaf_compared,
+        "make the kernels larger in layer 2",
     ),
     _rule(
         "metric",
@@ -179,6 +184,8 @@ RULES: tuple[Rule, ...] = (
         "aim for 95 % accuracy",
     ),
     _rule("metric", r"U(?P<q>[Q%])(?P<m>M)", bound, "I need 95 % accuracy"),
+    _rule("metric", r"rA?(?P<q>Q)(?P<m>M?)", runs, "it must run in 3 ms"),
+    _rule("metric", r"U?(?P<q>Q)(?P<m>M)(?P<s>n)", bound, "a 2 ms latency limit"),
     _rule(
         "metric",
         r"(?P<s>n)(?P<m>M)W(?P<q>[QN])|U?(?P<m2>M)(?P<s2>n)[WiU=]?(?P<q2>[QN])",
@@ -201,31 +208,35 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         "metric",
-        r"U?(?P<q>[%Q])(?P<m>C)|U?(?P<q2>%)[ls-](?P<m2>M)|U?(?P<q3>/)(?P<m3>M)",
+        r"H?U?(?:(?P<q>[%9Q])(?P<m>C)|(?P<q2>[%9])[ls-](?P<m2>M)|(?P<t>[/9])(?P<m3>M)"
+        r"|(?P<m4>C)i(?P<q4>[%9]))H?",
         share,
         "20 % smaller",
         "30 % fewer parameters",
     ),
     _rule(
         "metric",
-        r"[-l](?P<m>M)(?:i?(?P<q>%)|(?P<q2>/))|(?P<q3>/)-?(?P<m2>M)",
+        r"H?U?(?:[-l](?P<m>M)(?:i?(?P<q>%)|i(?P<q4>9)|(?P<q2>/))|(?P<q3>/)-?(?P<m2>M)"
+        r"|-(?P<m3>M)W(?P<t>[/9])|-(?P<r>[%9])(?P<m4>M))H?",
         share,
         "reduce the flops by 25 %",
         "half the parameters",
     ),
     _rule(
         "metric",
-        r"[UF]*(?P<c>C(?:[,&]{1,2}C)*)",
+        r"H?[UF]*(?P<c>C(?:[,&]{1,2}C)*)H?|r(?P<c2>C)|(?P<e>v)(?P<c3>C)",
         wished,
         "smaller",
         "faster",
         "more efficient for edge deployment",
         "more accurate",
     ),
-    _rule("metric", r"U?(?P<v>[mlgs+-])(?P<m>M)", lowered, "lower latency", "fewer parameters"),
+    _rule(
+        "metric", r"H?[UF]*(?P<v>[mlgs+-])(?P<m>M)H?", lowered, "lower latency", "fewer parameters"
+    ),
     _rule(
         "metric",
-        r"(?P<v>[EyF])<m+>(?:[VI]<w+>)?|(?P<m2>M)V(?P<w2>M)",
+        r"(?P<v>[EyF])a?<m+>(?:[VI]a?<w+>)?|(?P<m2>M)V(?P<w2>M)|(?P<w3>M)2(?P<m3>M)",
         order,
         "prioritize accuracy over size",
         "accuracy over size",
@@ -233,16 +244,17 @@ RULES: tuple[Rule, ...] = (
     _rule("metric", r"(?P<m>M)[1(]", order, "accuracy first"),
     _rule("metric", r"t(?P<q>%)(?P<m>M)", loss, "don't lose more than 1 % accuracy"),
     _rule("metric", r"u(?P<m>M)|(?P<k>k)", no_worse, "without losing accuracy"),
-    _rule("metric", r"X(?P<m>M)n|Xn(?P<m2>M)", limit_dropped, "remove the parameter limit"),
+    _rule("metric", r"[X0](?P<m>M)n|[X0]na?(?P<m2>M)", limit_dropped, "remove the parameter limit"),
 )
 
 FORMS: tuple[str, ...] = tuple(example for rule in RULES for example in rule.examples)
 
 
 def code(tokens: Sequence[Token]) -> str:
-    """The clause as letters; a share is told from other quantities."""
+    """The clause as letters; a share (%) and a part (9) are told from other quantities."""
     return "".join(
-        "%" if t.kind == "Q" and t.value[1] in ("%", "points") else t.kind for t in tokens
+        {"%": "%", "points": "%", "part": "9"}.get(t.value[1], "Q") if t.kind == "Q" else t.kind
+        for t in tokens
     )
 
 

@@ -4,40 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from raynas.errors import UserError
 from raynas.feedback.context import Context
+from raynas.feedback.edges import edge, edged
 from raynas.feedback.lexing import Token
-from raynas.feedback.places import layers_of, network_layer, why_off, within
-
-
-@dataclass(frozen=True)
-class Place:
-    """Decisions that words point at.
-
-    Attributes:
-        paths: all of them, in every design of the space.
-        parts: the decisions of each layer that was named; all of these must be in a design that a
-            suggestion is about, of others (`loose`: "after layer 4") some.
-        words: what was said.
-    """
-
-    paths: tuple[str, ...]
-    parts: tuple[tuple[str, ...], ...]
-    words: str
-    loose: bool = False
-    everywhere: bool = False
-
-    def check_active(self, context: Context) -> None:
-        """Raises UserError if the design under discussion has no such part."""
-        design = context.design
-        if design is None or self.everywhere:
-            return
-        on = [any(p in design for p in part) for part in self.parts]
-        if not any(on) or (not self.loose and not all(on)):
-            raise UserError(why_off(self.parts[on.index(False)][0], context))
-
+from raynas.feedback.places import Place, layers_of, network_layer, within
 
 Reference = Callable[[str], bool]  # whether a component of a layer's name is meant
 
@@ -56,16 +28,41 @@ def placed(tokens: Sequence[Token], context: Context) -> list[Token]:
             out.append(tokens[i])
             i += 1
         else:
-            while out and (out[-1].kind == "f" or out[-1].value in ("to", "for")):
-                out.pop()  # "add ... to layer 2"
+            _check_choice(tokens, i, length)
+            while out and _leads(out[-1]):
+                if out.pop().kind == "f" and tokens[i].kind == "@" and edged(context):
+                    raise UserError(f"from {place.words}: say 'the edge from 1 to 2'.")
             out.append(Token("P", place, place.words))
             i += length
     return out
 
 
+def _check_choice(tokens: Sequence[Token], i: int, length: int) -> None:
+    """Raises UserError if it is open which place is meant: "in layer 1 or 2", but "no ... in"."""
+    words = " ".join(t.words for t in tokens[i : i + length])
+    if "|" not in (t.kind for t in tokens[i : i + length]):
+        return
+    before = [t.kind for t in tokens[:i] if t.kind in "UKXFTRJjYml"]
+    after = [t.kind for t in tokens[i + length :] if t.kind in "UKXFTRJjYml"]
+    if [*before[-1:], *after[:1]][:1] not in (["X"], ["j"]):
+        raise UserError(f"{words}: which of them?")
+
+
+def _leads(token: Token) -> bool:
+    """Whether a word says nothing before a place: "inside stage 3"."""
+    return token.kind in "fx" or token.words in ("to", "for", "into", "within", "edge")
+
+
 def _place(tokens: Sequence[Token], i: int, context: Context) -> tuple[Place | None, int]:
     token = tokens[i]
     space = context.space
+    if (found := edge(tokens, i, context)) is not None:
+        path, words, length = found
+        return Place((path,), ((path,),), words), length
+    if token.words in ("throughout", "everywhere") and i + 1 < len(tokens):
+        place, length = _place(tokens, i + 1, context)  # "throughout stage 3"
+        if place is not None:
+            return place, length + 1
     if token.kind == "^":
         every = tuple(d.name for d in space.decisions)
         return Place(every, (every,), "every layer", everywhere=True), 1
@@ -111,6 +108,8 @@ def _reference(tokens: Sequence[Token], i: int) -> tuple[tuple[Token, list[int],
     if token.kind == "p":
         return (token, [], "p"), 1
     if token.kind in "*()" and i + 1 < len(tokens) and tokens[i + 1].kind == "@":
+        if token.kind != "*" and tokens[i + 1].words.endswith("s"):
+            raise UserError(f"{token.words} {tokens[i + 1].words}: how many are meant?")
         return (tokens[i + 1], [], token.kind), 2
     if token.kind != "@":
         return None, 0

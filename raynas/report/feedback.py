@@ -55,15 +55,17 @@ class Said:
 
 @dataclass(frozen=True)
 class Feedback:
-    """The chapter: turns in order, and one axis for what their suggestions changed."""
+    """The chapter: turns in order, one axis for what their suggestions changed, and the design
+    that was agreed on at the end (its text, and what its full trainings read)."""
 
     turns: Sequence[Said]
     axis: Axis | None
     metric: str
+    agreed: tuple[str, str] | None = None
 
 
 def feedback(result: SearchResult, claims: Sequence[Claim]) -> Feedback | None:
-    """None where nobody said anything that became a directive."""
+    """None where nobody said anything that became a directive, and no design was agreed on."""
     known = history(result.path, result.info.said)
     said = [turn for turn, _ in known]
     held = {t.number for t in in_force(said)}
@@ -93,7 +95,10 @@ def feedback(result: SearchResult, claims: Sequence[Claim]) -> Feedback | None:
         )
     tests = [c for t in turns for _, c in t.tests]
     metric = tests[0].metric if tests else ""
-    return Feedback(turns, interval_axis(tests), metric) if turns else None
+    finals = [t for t in in_force(said) if t.move == "final"]
+    agreed = (finals[-1].about, finals[-1].answer) if finals else None
+    axis = interval_axis(tests)
+    return Feedback(turns, axis, metric, agreed) if turns or agreed else None
 
 
 def _read(words: str, claim: Claim | None) -> Read:
