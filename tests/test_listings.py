@@ -70,7 +70,7 @@ def test_listing_2_feedback(problem):
 
 
 def test_listing_3_a_collaborative_session(problem, capsys):
-    short = {"trials": 6, "feedback": "at least 4 layers", "epochs": 2}
+    short = {"trials": 6, "feedback": "at least 4 layers", "epochs": 2, "driver": "local"}
     with enas.CollaborativeDesignSession(problem, **short) as session:
         initial_design = session.get_initial_proposal()
         print(initial_design)

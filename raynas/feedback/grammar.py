@@ -33,6 +33,21 @@ _ASKED = re.compile(
     r"|(?:do|have|should|would) you (?:think|prefer|rather|favou?r|like|say|need|want|have|use)\b)"
 )
 
+# what is, in place of what shall be: "layer 2 has larger kernels", "the latency is under 3 ms"
+_SHALL = re.compile(
+    r"\b(?:must|should|shall|needs?|wants?|would|make sure|ensure|ha(?:s|ve) to|had better|let|"
+    r"please|going to|if|so that|keep|leave|prefer|ideally|preferably|goal|target|limit|budget)\b"
+)
+_BOUND = r"(?:at (?:least|most)|under|below|above|over|within|(?:less|fewer|more) than \d|[<>]|\d)"
+_STATED = re.compile(
+    r"(?:(?:we|i|you|they) (?:already )?(?:use|have|had|take|run)\b"
+    rf"|.+\b(?:is|are) (?:already |now |currently )?{_BOUND}"
+    r"|(?:the |each |every |all )?(?:\w+ )?"
+    r"(?:layer|stage|block|node|cell|edge|num_|depth|width|stem|head)"
+    r".* (?:is|are) (?!too|not|more|less|most|as|important)"
+    r"|(?!ha(?:s|ve)\b).+\bha(?:s|ve) (?!priority|higher|more priority|precedence))"
+)
+
 
 class _NotUnderstood(UserError):
     """A sentence that no rule reads."""
@@ -83,6 +98,8 @@ def _sentence(text: str, context: Context) -> list[Directive]:
         body = body[:-1]
     if _ASKED.match(body.lower()):
         raise _NotUnderstood("it is a question; `raynas explain` answers those.")
+    if _STATED.match(body.lower()) and not _SHALL.search(body.lower()):
+        raise _NotUnderstood("it says what is; say what shall be (should be, use, at most).")
     metrics = tuple(o.name for o in context.state.problem.objectives)
     read_as = lexed(body, context.space, metrics)
     tokens = [t for t in _of_model(read_as.tokens) if t.kind not in ("S", ".")]
