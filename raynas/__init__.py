@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from raynas.api import audit, load, resume, search
     from raynas.architecture import Architecture, Decision
     from raynas.choices import choice, searchable
+    from raynas.continuing import continue_with_feedback
     from raynas.design_session import CollaborativeDesignSession
     from raynas.errors import UserError
     from raynas.feasibility import preview
@@ -34,6 +35,7 @@ _HOME = {
     "Space": "raynas.space",
     "UserError": "raynas.errors",
     "audit": "raynas.api",
+    "continue_with_feedback": "raynas.continuing",
     "choice": "raynas.choices",
     "elastic": "raynas.resizing",
     "load": "raynas.result",
@@ -54,6 +56,7 @@ __all__ = [
     "UserError",
     "audit",
     "choice",
+    "continue_with_feedback",
     "elastic",
     "load",
     "preview",

@@ -12,20 +12,23 @@ import yaml
 
 from raynas import asking, explained, turns
 from raynas.architecture import Architecture, option_text
+from raynas.asked import check_metrics
 from raynas.directives import Contradiction, Directive, Move, Turn, fold, in_words
 from raynas.errors import UserError
+from raynas.evaluation import TrainingEvaluator
 from raynas.explanation.feedback import edits
 from raynas.explanation.sentences import value
 from raynas.feedback import Context, Interpreter, Refusal, Understood, understand
 from raynas.front import front_of
 from raynas.history import shown
 from raynas.objective import COSTS, figure
+from raynas.phases import breaks
 from raynas.problem import Problem
 from raynas.run import RunInfo, as_kept
 from raynas.session import Evaluator
 from raynas.sessions import row_of
 from raynas.strategies import make
-from raynas.widening import decisions_of
+from raynas.widening import check_added, decisions_of, may_widen
 
 if TYPE_CHECKING:
     from raynas.result import SearchResult
@@ -127,10 +130,18 @@ def read_feedback(
     """
     if isinstance(feedback, str):
         return feedback, understand(feedback, given, interpreter)
-    rest, groups = dict(feedback), feedback.get("add")
+    if not isinstance(feedback, Mapping):
+        raise UserError(f"expected words or a mapping; got {type(feedback).__name__}.")
+    rest: dict[str, Any] = _plain(feedback)
+    feedback, groups = rest.copy(), rest.get("add")
     if isinstance(groups, Mapping) or groups is None:
         return written(feedback), understand(feedback, given, interpreter)
-    names = [groups] if isinstance(groups, str) else list(groups)
+    names = [groups] if isinstance(groups, str) else groups
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f"add: expected a mapping such as {{'layer3.kernel_size': [9]}}, or training or "
+            f"compression; got {groups!r}."
+        )
     added = [d for name in names for d in decisions_of(str(name), info)]
     del rest["add"]
     understood = understand(rest, given, interpreter) if rest else Understood()
@@ -149,6 +160,8 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple | set):
         return [_plain(part) for part in value]
+    if isinstance(value, np.generic):
+        return value.item()
     return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
@@ -181,6 +194,10 @@ def opening_turn(info: RunInfo, feedback: str | Mapping[str, Any], judge: Evalua
     if understood.refusals or not understood.directives:
         raise not_understood(understood)
     turn = Turn(1, time.time(), "feedback", said, understood.directives)
+    adds = [d for d in understood.directives if d.kind == "add"]
+    if adds and isinstance(judge, TrainingEvaluator):
+        may_widen(info)
+        check_added(judge.space, adds, judge.data.input_shape, judge.data.num_classes)
     state = fold(info.problem, info.space, (turn,))
     require_possible(replace(info, problem=state.problem, space=state.space, state=state), judge)
     return turn
@@ -202,10 +219,16 @@ def weigh(result: SearchResult, understood: Understood, turn: Turn, judge: Evalu
         Contradiction: it cannot hold together with what was said before, or with a limit.
     """
     info = RunInfo.read(result.path, (turn,))
+    turn = info.said[-1]  # its designs as they are now: a decision may have been added
     code = getattr(judge, "space", None) or result.code
     if code is not None:
         info = replace(info, space=as_kept(code, info))
-    require_possible(info, judge)
+    _require_measured(result, info, judge)
+    if any(d.kind in ("pin", "forbid", "limit") for d in turn.directives):
+        known = len(front_of(result.trials, info))  # then such designs are known
+        if not known:
+            require_possible(info, judge)
+    _require_allowed(info, turn)
     if not row_of(info).one_shot:  # one that needs a decision says so before anything is kept
         make(info.settings["strategy"], info.allowed, info.searched, info.goals)
     return Answer(
@@ -214,8 +237,30 @@ def weigh(result: SearchResult, understood: Understood, turn: Turn, judge: Evalu
         understood.refusals,
         tuple(_lost(result, info, turn)),
         tuple(_evidence(result, info, turn)),
-        _spends(info, turn),
+        _spends(info, turn, judge),
     )
+
+
+def _require_measured(result: SearchResult, info: RunInfo, judge: Evaluator) -> None:
+    """Raises UserError where an objective or a bound is of something that nobody measures."""
+    check_metrics(info.problem, judge)
+    now = {f"m.{o.name}" for o in result.info.objectives} | set(result.trials.columns)
+    for name in [*(o.name for o in info.objectives), *(c.metric for c in info.goals)]:
+        if f"m.{name}" not in now and name not in known_costs(info) and len(result.trials):
+            raise UserError(
+                f"expected a metric that this run measures; got {name}. It measures "
+                f"{', '.join(sorted(n[2:] for n in now if n.startswith('m.')))}."
+            )
+
+
+def _require_allowed(info: RunInfo, turn: Turn) -> None:
+    """Raises Contradiction where a design to try is not in what is left."""
+    for d in turn.directives:
+        if d.kind == "try" and not info.allowed.holds(Architecture.parse(d.architecture)):
+            raise Contradiction(
+                f"{d.words!r}: the design to try is not in what is left by what was said. Take "
+                "that back first (undo), or try a design that keeps it."
+            )
 
 
 def require_possible(info: RunInfo, judge: Evaluator) -> None:
@@ -266,7 +311,8 @@ def _lost(result: SearchResult, info: RunInfo, turn: Turn) -> Iterator[str]:
             if d.kind == old.kind == "pin" and set(d.paths) & set(old.paths):
                 yield f"replaces turn {earlier.number}: {old.words!r}"
     front, now = result.front(), front_of(result.trials, info)
-    if not len(front):
+    known = {f"m.{o.name}" for o in info.objectives} <= set(result.trials.columns)
+    if not len(front) or not known:  # an objective that earlier trials will be told first
         return
     objective = result.info.objectives[0]
     best = front.iloc[0]
@@ -315,11 +361,15 @@ def _evidence(result: SearchResult, info: RunInfo, turn: Turn) -> Iterator[str]:
             yield f"{many} {verb} this bound on {d.metric}."
 
 
-def _spends(info: RunInfo, turn: Turn) -> str:
+def _spends(info: RunInfo, turn: Turn, judge: Evaluator) -> str:
     """What the tests of suggestions will cost."""
-    count = len(edits(info, turn))
-    if not count:
+    found = edits(info, turn)
+    if not found:
         return ""
+    over = [d for d, *both in found if any(breaks(judge, info.constraints, a) for a in both)]
+    count = len(found) - len(over)
+    if not count:
+        return "It is not put to the test: it, or what it replaces, is over a limit."
     if info.screening is not None:
         return "Suggestions are not put to the test here: designs are scored, not trained."
     from raynas.steered import EACH, SHARE

@@ -29,12 +29,13 @@ from raynas.compressing import with_compression
 from raynas.directives import fold
 from raynas.errors import UserError, unknown
 from raynas.evaluation import FunctionEvaluator, TableEvaluator, TrainingEvaluator
+from raynas.files import place
 from raynas.named import settings_in
 from raynas.phases import resolved
 from raynas.problem import Problem
 from raynas.recipe import Recipe, with_training
 from raynas.result import LEVELS, SearchResult, busy_seconds, load
-from raynas.run import RunInfo, as_kept, exists
+from raynas.run import Part, RunInfo, as_kept, exists
 from raynas.running import carry_on
 from raynas.screening import Screen, screening
 from raynas.session import Evaluator
@@ -127,7 +128,8 @@ def search(
             best design again with fresh seeds; edits of it and an audit of claims as well.
         seed: of the search, the data splits and every training. One process (`driver="local"`)
             repeats a search exactly; on a cluster results race, and later proposals with them.
-        run: folder to make; None makes one under `runs/`.
+        run: folder to make, or a URL such as `s3://BUCKET/RUN` (see `docs/storage.md`); None
+            makes a folder under `runs/`.
         latency_table: a file that tells how long designs take on the target device (`raynas
             latency measure`). Without one, a search for `latency_ms` on cpu or cuda first
             measures its own, and keeps it as `latency.parquet` in its folder.
@@ -218,7 +220,7 @@ def search(
         shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     )
     folder = (
-        Path(run) if run is not None else _new_folder(problem, found, trained=evaluator is None)
+        place(run) if run is not None else _new_folder(problem, found, trained=evaluator is None)
     )
     if folder.exists():
         raise exists(folder)
@@ -261,15 +263,16 @@ def resume(
         ArchiveError: there is no such run, or it is being written now.
         UserError: nothing is left of its budgets and no new one is given.
     """
-    folder = Path(run)
+    folder = place(run)
     info, judge, past = opened(folder, "resume", dataset, space, evaluator)
-    wanted = trials or info.settings["trials"]
+    part = Part.read(folder)
+    wanted = trials or (part.trials if part else None) or info.settings["trials"]
     used = info.screening is None and _evaluated(past) >= wanted
-    seconds = info.settings["seconds"]
+    seconds = part.seconds if part else info.settings["seconds"]
     if time_budget_hours is not None:
         seconds = time_budget_hours * 3600
     elif seconds is not None:
-        seconds -= busy_seconds(past)
+        seconds -= busy_seconds(past[past["number"] >= part.first] if part else past)
     if used or (seconds is not None and seconds <= 0):
         raise UserError(
             f"{run} has used its budget ({_evaluated(past)} designs, {busy_seconds(past):.0f} s). "
@@ -303,7 +306,7 @@ def audit(
         UserError: designs of the run are not trained alone, read the same each time, or there is
             no further claim to test.
     """
-    folder = Path(run)
+    folder = place(run)
     info, judge, _ = opened(folder, "audit", dataset, space, evaluator)
     if info.screening is not None or isinstance(judge, FunctionEvaluator | TableEvaluator):
         raise UserError(

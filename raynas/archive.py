@@ -1,35 +1,34 @@
 """A run on disk: every trial and every proposal, kept so that a crash at any moment loses nothing.
 
-An entry is acknowledged once it is fsynced to the write-ahead log (`log/*.jsonl`). The log is
-rolled into Parquet parts (`trials/`, `proposals/`, columns: `raynas.tables`) every few seconds:
-the parts are written beside their place and renamed, then the log is dropped; an entry that is
-found in both is counted once, by its number. One process writes (a lock says who), any may read.
+An entry is acknowledged once it is in the write-ahead log (`raynas.log`): fsynced in a folder,
+written as an object in a store. The log is rolled into Parquet parts (`trials/`, `proposals/`,
+columns: `raynas.tables`) every few seconds: the parts are replaced, then the log is dropped; an
+entry that is found in both is counted once, by its number. One process writes (`raynas.lock` says
+who), any may read.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from raynas import mapping, tables
-from raynas.files import write_atomically, write_table
+from raynas import lock, mapping, tables
+from raynas.files import read_table, remove, write_atomically, write_table
 from raynas.front import front_of, not_for_front
+from raynas.lock import DYING
+from raynas.log import log_of
 from raynas.objective import Metrics, losses
-from raynas.run import ArchiveError, RunInfo, cast, grown, numbers, parts, read_log, read_parts
+from raynas.remote import patiently
+from raynas.run import RunInfo, cast, grown, numbers, parts, read_log, read_parts
 from raynas.trial import Job, Trial, job_to_dict
 
 ROLL_ENTRIES = 500  # entries in the log, or
 ROLL_SECONDS = 10.0  # its age, at which it is rolled into Parquet
-DYING = 20.0  # seconds that a killed writer may take to let go of a run
 PART_ROWS = 10_000  # the last part grows up to so many rows
 
 Entry = Job | Trial
@@ -51,8 +50,8 @@ class Archive:
     def __init__(self, run: Path, wait: float = DYING) -> None:
         self.run = run
         self.info = RunInfo.read(run)
-        self._lock = _take_lock(run, wait)
-        self._log: IO[bytes] | None = None
+        self._lock = lock.take(run, wait)
+        self._log = log_of(run, self._lock.owner)
         self.notes: list[str] = []
         had = mapping.before(self.info.said)
         jobs, trials = read_log(run, self.notes, had)
@@ -71,7 +70,6 @@ class Archive:
             self._accept(job)
         for trial in trials:
             self._accept(trial)
-        self._started = max((int(p.stem) for p in (run / "log").glob("*.jsonl")), default=0)
         self.roll()
 
     def propose(self, job: Job) -> None:
@@ -90,11 +88,11 @@ class Archive:
             if weights is not None and isinstance(entry, Trial):
                 self._write_model(entry, weights)
             lines.append(_line(entry))
-        self._commit(b"".join(lines))
+        patiently(lambda: self._commit(b"".join(lines)))
         for entry, _ in new:
             self._accept(entry)
         if len(self._waiting) >= ROLL_ENTRIES or time.monotonic() - self._rolled > ROLL_SECONDS:
-            self.roll()
+            patiently(self.roll)
 
     def find(self, number: int) -> Trial | None:
         """The trial of this number, if it is kept."""
@@ -109,11 +107,14 @@ class Archive:
 
     def cached(self, name: str) -> bytes | None:
         """A file of the run; None if there is none."""
-        path = self.run / name
-        return path.read_bytes() if path.exists() else None
+        try:
+            return (self.run / name).read_bytes()
+        except FileNotFoundError:
+            return None
 
     def cache(self, name: str, data: bytes) -> None:
         """Replaces a file of the run that can be computed again."""
+        self._lock.check()
         (self.run / name).parent.mkdir(exist_ok=True)
         write_atomically(self.run / name, data)
 
@@ -142,7 +143,7 @@ class Archive:
         all_names = list(dict.fromkeys([*known, *names]))
         self._schema = tables.trial_schema(self.info.space, all_names, curves)
         for path in parts(self.run / "trials"):
-            rows = cast(pq.read_table(path, partitioning=None), self._schema)
+            rows = cast(read_table(path), self._schema)
             for name in names:
                 told = [found.get(number, {}).get(name) for number in rows["number"].to_pylist()]
                 both = pc.coalesce(rows[f"m.{name}"], pa.array(told, pa.float64()))
@@ -156,33 +157,28 @@ class Archive:
 
     def roll(self) -> None:
         """Moves the log into Parquet, rewrites front.parquet, drops weights off the front."""
+        self._lock.check()
         jobs = [e for e in self._waiting if isinstance(e, Job)]
         trials = [e for e in self._waiting if isinstance(e, Trial)]
         if trials:
             schema = grown(self._schema, trials, self.info.space)
             if schema != self._schema:
                 for path in parts(self.run / "trials"):
-                    write_table(path, cast(pq.read_table(path, partitioning=None), schema))
+                    write_table(path, cast(read_table(path), schema))
                 self._schema = schema
-            _extend(self.run / "trials", tables.trials_table(trials, schema))
+            _extend(self.run / "trials", tables.trials_table(trials, schema), self._lock.owner)
+            self._waiting = list(jobs)  # a second try writes no row twice
         if jobs:
-            _extend(self.run / "proposals", tables.proposals_table(jobs))
+            _extend(self.run / "proposals", tables.proposals_table(jobs), self._lock.owner)
         self._waiting = []
-        self._started += 1
-        old, self._log = self._log, (self.run / f"log/{self._started:06d}.jsonl").open("ab")
-        if old:
-            old.close()
-        for stale in (self.run / "log").glob("*.jsonl"):
-            if stale.stem < f"{self._started:06d}":
-                stale.unlink()
+        self._log.begin()
         self._write_front()
         self._rolled = time.monotonic()
 
     def close(self) -> None:
         """Rolls and lets go of the run."""
-        self.roll()
-        if self._log:
-            self._log.close()
+        patiently(self.roll)
+        self._log.close()
         self._lock.close()
 
     def _mapped(self, trials: pa.Table | None, had: mapping.Had) -> pa.Table | None:
@@ -192,24 +188,17 @@ class Archive:
         if not mapping.lacking(trials, had):
             return trials
         for path in parts(self.run / "proposals"):
-            rows = cast(pq.read_table(path, partitioning=None), tables.PROPOSALS)
+            rows = cast(read_table(path), tables.PROPOSALS)
             write_table(path, mapping.proposals(rows, had))
         for path in parts(self.run / "trials"):
-            rows = cast(pq.read_table(path, partitioning=None), self._schema)
+            rows = cast(read_table(path), self._schema)
             write_table(path, mapping.trials(rows, had))
         return mapping.trials(cast(trials, self._schema), had)
 
     def _commit(self, lines: bytes) -> None:
-        if not lines or self._log is None:
-            return
-        end = self._log.tell()
-        try:
-            self._log.write(lines)
-            self._log.flush()
-            os.fsync(self._log.fileno())
-        except OSError:
-            self._log.truncate(end)  # a torn line must not stand before what comes later
-            raise
+        if lines:
+            self._log.append(lines)
+            self._lock.check()  # after it: else who took over might have looked before
 
     def _accept(self, entry: Entry) -> None:
         numbers = self._numbers[_table(entry)]
@@ -234,9 +223,9 @@ class Archive:
     def _write_front(self) -> None:
         members = [self._front[number] for number in sorted(self._front)]
         write_table(self.run / "front.parquet", tables.trials_table(members, self._schema))
-        for file in (self.run / "models").iterdir():
-            if file.stem.isdigit() and int(file.stem) not in {*self._front, *self._kept}:
-                file.unlink()
+        wanted = {*self._front, *self._kept}
+        models = (self.run / "models").iterdir()
+        remove([f for f in models if f.stem.isdigit() and int(f.stem) not in wanted])
 
     def _write_model(self, trial: Trial, weights: bytes) -> None:
         card = {
@@ -261,16 +250,19 @@ def _line(entry: Entry) -> bytes:
     return json.dumps([_table(entry), data]).encode() + b"\n"
 
 
-def _extend(folder: Path, rows: pa.Table) -> None:
+def _extend(folder: Path, rows: pa.Table, owner: str) -> None:
+    """Adds rows to the last part, or to a new one: after a full one, and in a store after one of
+    another writer, which may come late and replace it."""
     old = parts(folder)
-    number = int(old[-1].stem.removeprefix("part-")) if old else 1
+    number, _, theirs = old[-1].stem.removeprefix("part-").partition("-") if old else ("1", "", "")
     if old:
-        last = pq.read_table(old[-1], partitioning=None)
-        if len(last) < PART_ROWS:
+        last = read_table(old[-1]) if theirs == owner else None
+        if last is not None and len(last) < PART_ROWS:
             rows = pa.concat_tables([cast(last, rows.schema), rows])
         else:
-            number += 1
-    write_table(folder / f"part-{number:06d}.parquet", rows)
+            number = str(int(number) + 1)
+    ending = f"-{owner}" if owner else ""
+    write_table(folder / f"part-{int(number):06d}{ending}.parquet", rows)
 
 
 def _allowed(trial: Trial, info: RunInfo) -> bool:
@@ -301,36 +293,15 @@ def wait_until_free(run: Path) -> None:
     Raises:
         ArchiveError: one still does after DYING seconds.
     """
-    _take_lock(run, DYING).close()
+    lock.take(run, DYING).close()
 
 
 def being_written(run: Path) -> bool:
-    """Whether a process holds the run's lock now."""
-    try:
-        _take_lock(run, wait=0.0).close()
-    except ArchiveError:
-        return True
-    return False
+    """Whether a process writes the run now."""
+    return lock.held(run)
 
 
 def _front_rows(trials: pa.Table, info: RunInfo) -> pa.Table:
     """The rows of the front, found with columns rather than row by row."""
     kept = front_of(tables.frame(trials), info)["number"]
     return trials.filter(pc.is_in(trials["number"], pa.array(kept, pa.int64())))
-
-
-def _take_lock(run: Path, wait: float) -> IO[bytes]:
-    lock = (run / "log/lock").open("ab")
-    until = time.monotonic() + wait
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock
-        except OSError:
-            if time.monotonic() > until:
-                lock.close()
-                raise ArchiveError(
-                    f"{run} is being written by another process. Wait for it or end it; "
-                    f"`raynas status {run}` shows how far it is."
-                ) from None
-            time.sleep(0.1)

@@ -94,7 +94,7 @@ class Buyer:
             new = [c for c in found if str(c.alternatives[0]["architecture"]) not in known]
             audited += drawn(new, count, rng)
             claim_files.write(self.folder / "claims", audited, AUDITED)
-        edits = list(audits(ledger, audited))
+        edits = [p for p in audits(ledger, audited) if not self.over(p.architecture)]
         about = sorted({p.reason.parents[0] for p in edits})
         why = "trained again: claims of it are put to the test"
         first = [p for n in about for p in ledger.confirmations(n, 1, why)]
@@ -105,7 +105,8 @@ class Buyer:
 
     def pending(self) -> int:
         """How many claims were drawn for an audit whose edits were not asked for yet."""
-        return sum(1 for _ in audits(self._ledger(), self._audited()))
+        waiting = audits(self._ledger(), self._audited())
+        return sum(1 for p in waiting if not self.over(p.architecture))
 
     def _ablations(self, ledger: Ledger, number: int) -> list[Proposal]:
         """What is missing of the edits and the trainings of the design beside them.

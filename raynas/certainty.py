@@ -199,8 +199,16 @@ class Ledger:
         done = set(self.trials["number"])
         return sum(j.purpose in purposes and j.number not in done for j in self.jobs)
 
-    def searched(self, trials: int, plan: Plan) -> int:
-        """How many more designs the search may try, of so many trials in all."""
+    def searched(self, trials: int, plan: Plan, first: int = 0) -> int:
+        """How many more designs the search may try, of so many trials in all.
+
+        Args:
+            first: trial number at which a continuation began; 0 if there was none.
+        """
+        if first:  # a part of its own: what was bought before it is not of its plan
+            since = replace(self, trials=self.trials[self.trials["number"] >= first])
+            open_ = max(plan.afterwards - since.spent(BOUGHT), 0)
+            return max(trials - self.spent() - open_, 0)
         searched = self.spent({"search", "uniform_probe"})
         if searched + plan.afterwards >= trials:
             return 0

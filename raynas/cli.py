@@ -290,7 +290,11 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     where.add_argument("--address", metavar="auto|HOST:PORT", help="of a Ray cluster to join")
 
     out = command.add_argument_group("what comes out")
-    out.add_argument("--run", metavar="DIR", help="the run's folder; default: one under runs/")
+    out.add_argument(
+        "--run",
+        metavar="DIR|URL",
+        help="the run's folder, or where in a store (s3://BUCKET/RUN); default: one under runs/",
+    )
     out.add_argument("--explanation", choices=("brief", "standard", "detailed"), default="standard")
 
 

@@ -24,6 +24,7 @@ from raynas.errors import UserError
 from raynas.explain_command import explain
 from raynas.explanation.predictions import judged, of_frame
 from raynas.explanation.sentences import value
+from raynas.files import place
 from raynas.latency_commands import latency
 from raynas.objective import COSTS
 from raynas.progress import Display, duration
@@ -92,7 +93,7 @@ def go_on(a: argparse.Namespace) -> int:
 def design(a: argparse.Namespace) -> int:
     console = Console(markup=False)
     trials = a.trials or (None if a.time_budget else PART)
-    if a.run is None or not Path(a.run).exists():
+    if a.run is None or not place(a.run).exists():
         found = _searched(argparse.Namespace(**{**vars(a), "trials": trials}), console)
         a.run = found.path
     session = CollaborativeDesignSession.open(
@@ -143,7 +144,7 @@ def _close(console: Console, result: SearchResult) -> int:
 def status(a: argparse.Namespace) -> int:
     result = load(a.run_folder)
     open_ = len(result.proposals) - len(result.trials)
-    running = being_written(Path(a.run_folder))
+    running = being_written(place(a.run_folder))
     console = Console(markup=False)
     _print_notes(result)
     console.print(

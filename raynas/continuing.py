@@ -14,8 +14,10 @@ from raynas.directives import Move, Turn, in_force
 from raynas.errors import UserError
 from raynas.evaluation import TrainingEvaluator
 from raynas.feedback import Interpreter, Understood
+from raynas.files import place
+from raynas.report import write_report
 from raynas.result import SearchResult, load
-from raynas.run import RunInfo
+from raynas.run import Part, RunInfo
 from raynas.running import carry_on
 from raynas.session import Evaluator
 
@@ -37,12 +39,7 @@ class Own:
     def opened(self, folder: Path, call: str) -> tuple[RunInfo, Evaluator]:
         """What the run asks now, and who measures."""
         info, judge, _ = api.opened(folder, call, self.dataset, self.space, self.evaluator)
-        if being_written(folder):
-            raise UserError(
-                f"{folder} is being searched now, and what is said acts between parts of a search. "
-                f"Wait for its end, or end it with Ctrl-C; `raynas status {folder}` shows how far "
-                "it is."
-            )
+        require_quiet(folder)
         if not info.settings.get("allow_feedback", True):
             raise UserError(
                 f"{folder} was searched with allow_feedback=False: it is kept as it is. Search "
@@ -86,7 +83,8 @@ def continue_with_feedback(
         UserError: something was not understood, cannot be had, or contradicts what was said
             before or a limit. Nothing is changed then.
     """
-    folder = Path(run)
+    require_budget(trials, time_budget_hours)
+    folder = place(run)
     own = Own(dataset, space, evaluator)
     info, judge = own.opened(folder, "continue_with_feedback")
     result = opened_result(folder, info, judge)
@@ -158,12 +156,15 @@ def go_on(
     counted = past["status"] != "infeasible"
     if info.screening is not None:
         counted &= past["purpose"] == "search"
-    wanted = int(counted.sum()) + (trials or info.settings["trials"])
+    before = int(counted.sum())
+    wanted = before + (trials or info.settings["trials"])
     seconds = info.settings["seconds"]
     if time_budget_hours is not None:
         seconds = time_budget_hours * 3600
     elif trials is not None:
         seconds = None
+    first = int(max((*past["number"], *load(folder).proposals["number"]), default=-1)) + 1
+    Part(first, before, wanted, seconds).write(folder)
     return carry_on(folder, info, judge, wanted, seconds, address, display, new=False)
 
 
@@ -173,16 +174,41 @@ def undo(run: Path) -> Turn:
     Raises:
         UserError: there is none.
     """
+    require_quiet(run)
     result = SearchResult(run)
     held = [t for t in in_force(result.info.said) if t.move in ("feedback", "modify")]
     if not held:
         raise UserError(f"{run}: nothing was said that could be taken back.")
     turns.append(run, answering.turn_of(result, "undo", undoes=held[-1].number))
+    told_anew(SearchResult(run))
     return held[-1]
+
+
+def told_anew(result: SearchResult) -> None:
+    """Writes claims and report, which said what held before."""
+    result.write_claims()
+    write_report(result)
+
+
+def require_budget(trials: int | None, time_budget_hours: float | None) -> None:
+    """Raises UserError unless a further budget, if it is given, is one."""
+    whole = isinstance(trials, int) and not isinstance(trials, bool)
+    if trials is not None and not (whole and trials > 0):
+        raise UserError(f"trials: expected how many further designs, 1 or more; got {trials!r}.")
+    if time_budget_hours is not None and not time_budget_hours > 0:
+        raise UserError(f"time_budget_hours: expected more than 0; got {time_budget_hours!r}.")
+
+
+def require_quiet(run: Path) -> None:
+    """Raises UserError while a search writes the run."""
+    if being_written(run):
+        raise UserError(
+            f"{run} is being searched now, and what is said acts between parts of a search. "
+            f"Wait for its end, or end it with Ctrl-C; `raynas status {run}` shows how far it is."
+        )
 
 
 def opened_result(folder: Path, info: RunInfo, judge: Evaluator) -> SearchResult:
     """The run as it is now, with its code."""
-    code = info.space if info.space.build is not None else None
     trained = isinstance(judge, TrainingEvaluator)
-    return SearchResult(folder, code, evaluator=judge if trained else None)
+    return SearchResult(folder, info.space, evaluator=judge if trained else None)

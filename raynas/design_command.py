@@ -16,6 +16,7 @@ from raynas.answering import Answer
 from raynas.architecture import parse_option
 from raynas.design_session import CollaborativeDesignSession
 from raynas.errors import UserError
+from raynas.files import place
 from raynas.progress import Display
 from raynas.result import SearchResult
 
@@ -85,7 +86,7 @@ def _agrees() -> bool:
 
 
 def undo(a: argparse.Namespace) -> int:
-    turn = continuing.undo(Path(a.run_folder))
+    turn = continuing.undo(place(a.run_folder))
     print(f"taken back: turn {turn.number} ({turn.said!r})")
     return 0
 

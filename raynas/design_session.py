@@ -5,24 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import pandas as pd
 
 from raynas import answering, api, explained, turns
 from raynas.answering import Answer
 from raynas.architecture import Architecture, changes, option_text
-from raynas.continuing import Own, go_on, opened_result, put
+from raynas.continuing import (
+    Own,
+    go_on,
+    opened_result,
+    put,
+    require_budget,
+    require_quiet,
+    told_anew,
+)
 from raynas.directives import Directive, Move, Turn, in_force
 from raynas.errors import UserError
 from raynas.explanation.claims import from_frame
 from raynas.explanation.feedback import with_all
 from raynas.explanation.sentences import sentence, value
 from raynas.feedback import Context, Interpreter, Understood
+from raynas.files import place
 from raynas.objective import COSTS
 from raynas.problem import Problem
 from raynas.report import write_report
 from raynas.result import SearchResult, load
+from raynas.run import RunInfo
 from raynas.running import carry_on
 from raynas.trial import Proposal, Reason
 
@@ -101,7 +111,8 @@ class CollaborativeDesignSession:
     ) -> None:
         problem = Problem.of(problem if problem is not None else {})
         own = problem.dataset if not isinstance(problem.dataset, str) else None
-        given = space if not isinstance(space, str) else None
+        own_file = isinstance(space, str) and ".py" in space
+        given = space if own_file or not isinstance(space, str) else None
         self._own = Own(own, given, evaluator)
         self._search: dict[str, Any] = {
             "problem": problem,
@@ -145,7 +156,7 @@ class CollaborativeDesignSession:
         session = cls(trials=trials, time_budget_hours=time_budget_hours, address=address,
                       interpreter=interpreter, display=display)  # fmt: skip
         session._own = Own(dataset, space, evaluator)
-        session._path = SearchResult(Path(run)).path
+        session._path = SearchResult(place(run)).path
         return session
 
     def __enter__(self) -> CollaborativeDesignSession:
@@ -214,7 +225,7 @@ class CollaborativeDesignSession:
             UserError: a dict is wrong somewhere, or it contradicts what was said or a limit.
         """
         _, judge, result = self._opened()
-        trial, design = self._discussed(result)
+        trial, design = self._discussed(result, missing=True)
         given = answering.context(result, trial, design)
         said, understood = answering.read_feedback(feedback, given, result.info, self._interpreter)
         if understood.undo and not understood.directives and not understood.refusals:
@@ -225,6 +236,7 @@ class CollaborativeDesignSession:
 
     def get_refined_proposal(self, trials: int | None = None) -> Proposed:
         """Searches further with all that was said, and puts the best design forward."""
+        require_budget(trials, None)
         hours = None if trials is not None else self._budget[1]
         more = trials or (None if hours is not None else self._budget[0])
         result = go_on(self.path, self._own, more, hours, self._address, self._display)
@@ -288,6 +300,7 @@ class CollaborativeDesignSession:
         Raises:
             UserError: only the first proposal is left.
         """
+        require_quiet(self.path)
         result = self.result
         held = list(result.info.now.turns)
         first = next((t.number for t in held if t.move == "proposal"), 0)
@@ -298,6 +311,7 @@ class CollaborativeDesignSession:
         answer = f"taken back: {_named(turn)}"
         taken = answering.turn_of(result, "undo", answer=answer, undoes=turn.number)
         turns.append(self.path, taken)
+        told_anew(self.result)
         return answer
 
     def finalize(self, seeds: int = SEEDS) -> nn.Module:
@@ -351,14 +365,15 @@ class CollaborativeDesignSession:
         self, result: SearchResult, judge: Any, move: Move, said: str, understood: Understood
     ) -> Answer:
         """Keeps what was said, and the design that comes of it."""
-        trial, design = self._discussed(result)
+        trial, design = self._discussed(result, missing=True)
         asked = [d for d in understood.directives if d.kind in ("pin", "forbid", "add")]
+        given = (None, "") if design is None else (trial, str(design))
+        turn, answer = put(result, judge, move, said, understood, *given)
         after = ""
-        turn, answer = put(result, judge, move, said, understood, trial, str(design))
-        if asked:
-            wider = replace(result.info, space=result.info.space)
-            space = type(result.info).read(self.path, (turn,)).space if asked else wider.space
-            after = str(with_all(space, design, asked))
+        if asked and design is not None:
+            info = RunInfo.read(self.path, (turn,))
+            now = info.space.parse(info.said[-1].about)  # with what was added
+            after = str(info.allowed.fit(with_all(info.space, now, asked)))
         turns.append(self.path, replace(turn, design=after))
         return answer
 
@@ -399,11 +414,27 @@ class CollaborativeDesignSession:
             tuple((n, readings(n)) for n in others),
         )
 
-    def _discussed(self, result: SearchResult) -> tuple[int, Architecture]:
-        """The trial and the design under discussion."""
+    @overload
+    def _discussed(self, result: SearchResult) -> tuple[int, Architecture]: ...
+
+    @overload
+    def _discussed(
+        self, result: SearchResult, missing: bool
+    ) -> tuple[int, Architecture] | tuple[None, None]: ...
+
+    def _discussed(
+        self, result: SearchResult, missing: bool = False
+    ) -> tuple[int, Architecture] | tuple[None, None]:
+        """The trial and the design under discussion.
+
+        Args:
+            missing: whether there may be none; otherwise that is an error.
+        """
         held = result.info.now.turns
         shown = [t for t in held if t.move == "proposal" and t.trial is not None]
         if not shown:
+            if missing and not len(result.front()):
+                return None, None
             number = int(result._row(None)["number"])
             return number, result.architecture(number)
         trial = shown[-1].trial
@@ -447,7 +478,7 @@ def _missing(given: Context, layer: int, options: Mapping[str, Any]) -> list[Dir
         Directive("add", f"{d.name} = {option}", (d.name,), (option,))
         for leaf, option in options.items()
         if (d := by_leaf.get(leaf)) is not None
-        and option not in d.options
+        and option not in given.state.left.get(d.name, d.options)
         and type(option) is type(d.options[0])
     ]
 

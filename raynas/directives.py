@@ -202,6 +202,17 @@ def _bounds(
     return tuple(now.values())
 
 
+def left_after(space: Space, turns: Sequence[Turn]) -> dict[str, tuple[Option, ...]]:
+    """Decision -> the options that the turns leave to it, where that is not all of them.
+
+    Raises:
+        Contradiction: see `fold`.
+    """
+    held = in_force(turns)
+    given = [(turn, d) for turn in held for d in turn.directives]
+    return _left(space, given, _taken_back(turns, held))
+
+
 def _taken_back(turns: Sequence[Turn], held: Sequence[Turn]) -> dict[str, set[Option]]:
     """Options that were added by turns which were taken back, and by no other."""
     back: dict[str, set[Option]] = {}
@@ -250,6 +261,11 @@ def _left(
         now = [o for o in options if o not in back.get(name, ())]
         if name in pins:
             now = [o for o in now if o in pins[name][1].options]
+            if not now:
+                raise Contradiction(
+                    f"{name}: {_source(*pins[name])} speaks of options that were added and taken "
+                    "back. Add them again first."
+                )
         for turn, d in forbidden.get(name, []):
             rest = [o for o in now if o not in d.options]
             if not rest and name in pins:

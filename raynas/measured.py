@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from raynas.files import write_table
+from raynas.files import read_table, write_table
 from raynas.objective import TOLD, Constraint, figure
 from raynas.run import RunInfo
 
@@ -48,7 +47,7 @@ CHUNK = 25  # networks in memory at once; they take turns, so that all meet the 
 def read(run: Path) -> pd.DataFrame:
     """What was measured when the search last ended; empty if nothing was."""
     path = run / FILE
-    table = pq.read_table(path) if path.exists() else SCHEMA.empty_table()
+    table = read_table(path) if path.exists() else SCHEMA.empty_table()
     data: pd.DataFrame = table.to_pandas()
     return data
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 import search_spaces
 from raynas import asking, explained, measured, tables
@@ -25,6 +24,7 @@ from raynas.explanation.checking import Rephrase
 from raynas.explanation.choosing import LEVELS
 from raynas.explanation.claims import Claim
 from raynas.explanation.findings import Findings
+from raynas.files import place, read_table
 from raynas.front import front_of
 from raynas.history import history
 from raynas.one_shot import CHOICES, LOG, SCHEMA
@@ -54,14 +54,14 @@ def load(run: str | Path, space: Space | Callable[..., Any] | str | None = None)
     Raises:
         ArchiveError: there is no run there.
     """
-    result = SearchResult(Path(run))
+    result = SearchResult(place(run))
     if space is not None:
         from raynas.choices import as_space
 
         data = result.info.data
         shape = tuple(data["input_shape"]) if data else (3, 32, 32)
         code = as_space(space, shape, data["num_classes"] if data else 10)
-        result = SearchResult(Path(run), code)
+        result = SearchResult(place(run), code)
     return result
 
 
@@ -106,7 +106,7 @@ class SearchResult:
         Of strategies that train shared weights and decide meanwhile; empty otherwise.
         """
         path = self.path / CHOICES
-        table = pq.read_table(path) if path.exists() else SCHEMA.empty_table()
+        table = read_table(path) if path.exists() else SCHEMA.empty_table()
         data: pd.DataFrame = table.to_pandas()
         return data
 
@@ -186,7 +186,7 @@ class SearchResult:
             UserError: the trial is not on the front, so that its weights were not kept; or there
                 are limits and no shared weights.
         """
-        from safetensors.torch import load_file
+        from safetensors.torch import load as read_weights
 
         from raynas.compression import unpack
 
@@ -210,7 +210,7 @@ class SearchResult:
             raise UserError(self.why_no_code())
         design = self.architecture(int(row["number"]))
         model = code.build(design, tuple(data["input_shape"]), data["num_classes"])
-        unpack(model, load_file(weights))
+        unpack(model, read_weights(weights.read_bytes()))
         return model.eval()
 
     def export(

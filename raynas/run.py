@@ -10,19 +10,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from raynas import mapping, tables, turns
+from raynas import log, mapping, tables, turns
 from raynas.compressing import with_compression
 from raynas.directives import State, Turn, fold, widened
 from raynas.errors import UserError
-from raynas.files import write_atomically
+from raynas.files import move, read_contents, read_tables, write_atomically
 from raynas.objective import Constraint, Objective
 from raynas.problem import Problem
+from raynas.remote import StoreError
 from raynas.screening import Screening, Shared, screening
 from raynas.space import Space
 from raynas.trial import Job, Trial, job_from_dict
+
+PART = "directives/part.json"
 
 
 class ArchiveError(UserError):
@@ -146,6 +149,8 @@ class RunInfo:
             raise ArchiveError(
                 f"{run} is not a run: it has no run.json. Give the folder that a search printed."
             ) from None
+        except StoreError:
+            raise
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArchiveError(f"{run / 'run.json'} cannot be read: {error}.") from None
         said = (*turns.read(run), *more)
@@ -168,9 +173,37 @@ def as_kept(code: Space, info: RunInfo) -> Space:
     if any(n.startswith("compress.") and n not in code.by_name for n in names):
         code = with_compression(code)
     for d in added:
-        if d.decision is None or d.decision.name.startswith("train."):
+        if d.decision is None or d.decision.name.startswith("train.") or code.build is None:
             code = widened(code, d)
     return code.with_decisions(info.space)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the last continuation of a run was given, by which it can be resumed.
+
+    Attributes:
+        first: its first trial number.
+        before: how many trials had been made by then, those refused aside.
+        trials: how many there may be in all.
+        seconds: its time; None without a limit.
+    """
+
+    first: int = 0
+    before: int = 0
+    trials: int | None = None
+    seconds: float | None = None
+
+    def write(self, run: Path) -> None:
+        """Keeps it in the run."""
+        (run / PART).parent.mkdir(exist_ok=True)
+        write_atomically(run / PART, json.dumps(vars(self)).encode())
+
+    @classmethod
+    def read(cls, run: Path) -> Part | None:
+        """The last one; None if the run was never continued by feedback."""
+        path = run / PART
+        return cls(**json.loads(path.read_text())) if path.exists() else None
 
 
 @dataclass
@@ -211,12 +244,11 @@ def read_log(
 ) -> tuple[list[Job], list[Trial]]:
     jobs: dict[int, Job] = {}
     trials: dict[int, Trial] = {}
-    for path in sorted((run / "log").glob("*.jsonl")):
-        try:
-            lines = path.read_bytes().splitlines(keepends=True)
-        except FileNotFoundError:  # rolled away meanwhile: its entries are in the parts
+    paths = log.kept(run)
+    for path, content in zip(paths, read_contents(paths), strict=True):
+        if content is None:  # rolled away meanwhile: its entries are in the parts
             continue
-        for line in lines:
+        for line in content.splitlines(keepends=True):
             try:
                 kind, data = json.loads(line)
                 if kind == "trials":
@@ -238,20 +270,28 @@ def parts(folder: Path) -> list[Path]:
 def read_parts(
     folder: Path, notes: list[str], columns: list[str] | None = None, set_aside: bool = False
 ) -> pa.Table | None:
-    """Reads a table's parts; broken ones are passed over, noted, and by option renamed."""
+    """Reads a table's parts; broken ones are passed over, noted, and by option renamed.
+
+    A number counts once, where it comes first: in a store a writer that was cut off may leave
+    rows that the next one has as well.
+    """
     found = []
-    for path in parts(folder):
-        try:
-            found.append(pq.read_table(path, columns=columns, partitioning=None))
-        except (pa.ArrowInvalid, OSError) as error:
-            cause = str(error).splitlines()[0]
-            notes.append(
-                f"{path} is broken and was passed over ({cause}); what only it held is run "
-                "again on resume."
-            )
-            if set_aside:
-                path.rename(path.with_name(f"_broken-{path.name}"))
-    return pa.concat_tables(found, promote_options="default") if found else None
+    for path, table in read_tables(parts(folder), columns):
+        if not isinstance(table, Exception):
+            found.append(table)
+            continue
+        cause = str(table).splitlines()[0]
+        notes.append(
+            f"{path} is broken and was passed over ({cause}); what only it held is run "
+            "again on resume."
+        )
+        if set_aside:
+            move(path, path.with_name(f"_broken-{path.name}"))
+    if not found:
+        return None
+    rows = pa.concat_tables(found, promote_options="default")
+    _, first = np.unique(rows["number"].to_numpy(), return_index=True)
+    return rows if len(first) == len(rows) else rows.take(np.sort(first))
 
 
 def numbers(table: pa.Table | None) -> set[int]:

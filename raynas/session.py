@@ -204,9 +204,9 @@ class Session:
         self._next = max([first, self._next, *(number + 1 for number in by_number)])
         for job in by_number.values():
             if self.narrowed and not self.space.holds(job.architecture):
-                self._withdraw(job)
+                self.withdraw(job)
                 continue
-            self._unfinished.append(job)
+            self._unfinished.append(self._counted(job))
             self._again.add(job.number)
 
     def retry(self, job: Job) -> None:
@@ -230,7 +230,16 @@ class Session:
         if self.observe:
             self.observe(replace(trial, reason=reason))
 
-    def _withdraw(self, job: Job) -> None:
+    def _counted(self, job: Job) -> Job:
+        """The job with the costs that limits speak of by now."""
+        if all(c.metric in job.costs for c in self.constraints):
+            return job
+        try:
+            return replace(job, costs={**self.costs(job.architecture), **job.costs})
+        except Exception:  # it cannot be built: so its trial will say
+            return job
+
+    def withdraw(self, job: Job) -> None:
         """Records that a design is not tried after all."""
         why = "not begun: what was said since leaves no such design"
         given = (job.number, job.architecture, "infeasible", job.costs)

@@ -45,7 +45,9 @@ from raynas.strategies import (
 from raynas.strategies.preferring import Preferring
 from raynas.strategies.scored import ScoresOf
 from raynas.strategies.screened import Screened
-from raynas.trial import Proposal, Purpose, Trial
+from raynas.trial import Job, Proposal, Purpose, Trial
+
+EDITS: frozenset[Purpose] = frozenset({"ablation", "audit"})
 
 
 @dataclass(frozen=True)
@@ -132,8 +134,9 @@ class Sessions:
     ) -> Session:
         """The session that tries these designs and no others."""
         objectives = {SUPERNET: (Objective("sampled_accuracy", "max"),), SEARCH: self.info.searched}
+        whole = purposes == SUPERNET or not self.info.now.left
         session = Session(
-            self.info.space,
+            self.info.space if whole else self.info.allowed,
             Fixed("designs of this search"),
             objectives.get(purposes, self.info.objectives),
             self.archive,
@@ -141,6 +144,7 @@ class Sessions:
             () if purposes == SUPERNET else self.counted,
             self.info.settings["seed"],
             starts=designs,
+            narrowed=not whole,
         )
         self.replay(session, purposes)
         return session
@@ -182,7 +186,7 @@ class Sessions:
             starts=[
                 p
                 for p in (
-                    *steered.starts(self.ledger),
+                    *(steered.starts(self.ledger) if info.now.turns else ()),
                     *starts(info),
                     *warm_start.first(earlier, info.objectives),
                 )
@@ -252,7 +256,18 @@ class Sessions:
             if j.purpose in purposes or (j.purpose in told and j.number in done)
         ]
         trials = [t for t in tables.trials_from(contents.trials) if t.purpose in told]
-        session.resume(jobs, trials, last + 1)
+        gone: list[Job] = []
+        if self.info.now.left:  # edits that were asked for, and are not in what is left any more
+            gone = [
+                j
+                for j in jobs
+                if j.purpose in EDITS
+                and j.number not in done
+                and not self.info.allowed.holds(j.architecture)
+            ]
+        session.resume([j for j in jobs if j not in gone], trials, last + 1)
+        for job in gone:
+            session.withdraw(job)
 
     def trials_of(self, purposes: frozenset[Purpose]) -> list[Trial]:
         found = tables.trials_from(read(self.folder, self.info.space).trials)
@@ -260,8 +275,9 @@ class Sessions:
 
     def allowed(self, purposes: frozenset[Purpose]) -> list[Trial]:
         """Those that are what was asked for."""
-        space = self.info.allowed
-        return [t for t in self.trials_of(purposes) if space.holds(t.architecture)]
+        space, limits = self.info.allowed, self.counted
+        found = [t for t in self.trials_of(purposes) if space.holds(t.architecture)]
+        return [t for t in found if all(c.holds(t.metrics) for c in limits)]
 
     def inside(self, designs: Sequence[Proposal]) -> list[Proposal]:
         """The designs, those that are not what was asked for changed as little as makes them so."""

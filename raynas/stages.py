@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from raynas.certainty import (
     until,
 )
 from raynas.errors import UserError
-from raynas.evaluation import TrainingEvaluator
+from raynas.evaluation import FunctionEvaluator, TableEvaluator, TrainingEvaluator
 from raynas.named import settings_in
 from raynas.one_shot import (
     LOG,
@@ -45,11 +46,12 @@ from raynas.phases import (
     SHARES,
     SUPERNET,
     TRAINED,
+    breaks,
     stand_in,
     starts,
     to_train,
 )
-from raynas.run import RunInfo
+from raynas.run import Part, RunInfo
 from raynas.screening import Proxy, Shared
 from raynas.session import Evaluator
 from raynas.sessions import Sessions, Stage, row_of
@@ -108,26 +110,40 @@ class Parts:
 
     def _training(self) -> Iterator[Stage]:
         """Training each design: random ones, those of the search, and what buys certainty."""
-        plan, level = self.sessions.plan(self.trials), self.info.settings["explanation_level"]
+        part = Part.read(self.folder) or Part()
+        plan = self.sessions.plan(self.trials - part.before)
+        level, said = self.info.settings["explanation_level"], bool(self.info.now.turns)
         parts = ("uniform_probe", "search", *plan.parts)
         ends = {
             part: self.begun + until(level, part, plan, self.seconds) * self.seconds
             for part in parts
         }
-        if (order := steered.tests(self.sessions.ledger, self.trials)) is not None:
-            yield self._bought(order, self.begun + steered.SECONDS * self.seconds)
+        if said and (tests := self._suggested()) is not None:
+            yield self._bought(tests, self.begun + steered.SECONDS * self.seconds)
         if plan.probes:
             yield self._probing(plan, ends["uniform_probe"])
-        if left := self.sessions.ledger.searched(self.trials, plan):
+        if left := self.sessions.ledger.searched(self.trials, plan, part.first):
             many = f", up to {left:,} designs" if math.isinf(self.seconds) else ""
             title = f"searching{many}" if plan != Plan() else ""
             yield replace(
                 self.sessions.searching(self.evaluator, title, ends["search"]), trials=left
             )
-        for part in plan.parts:
-            in_time = time.monotonic() < ends[part]
-            if in_time and (order := self._buyer(plan).order(part)) is not None:
-                yield self._bought(order, ends[part])
+        for name in plan.parts:
+            in_time = time.monotonic() < ends[name]
+            if in_time and (order := self._buyer(plan).order(name)) is not None:
+                yield self._bought(order, ends[name])
+        left = self.trials - self.sessions.ledger.spent() if said else 0
+        if left > 0 and time.monotonic() < self.begun + self.seconds:  # bought before, partly
+            stage = self.sessions.searching(
+                self.evaluator, "searching on", self.begun + self.seconds
+            )
+            yield replace(stage, trials=left)
+
+    def _suggested(self) -> Order | None:
+        """What is left of testing what people suggested."""
+        repeats = not isinstance(self.evaluator, FunctionEvaluator | TableEvaluator)
+        over = partial(breaks, self.evaluator, self.info.constraints)
+        return steered.suggested(self.sessions.ledger, self.trials, repeats, over)
 
     def _audited(self, count: int) -> Iterator[Stage]:
         """Putting claims of a search that is done to the test."""

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from raynas import tables
 from raynas.errors import UserError, unknown
+from raynas.files import place, read_table
 from raynas.front import front_of
 from raynas.phases import start
 from raynas.run import RunInfo, read
@@ -30,7 +29,7 @@ def designs_from(text: str, space: Space) -> list[str]:
         UserError: there is nothing of this kind, or the space does not have one of the designs;
             the message says what differs.
     """
-    path = Path(text)
+    path = place(text)
     if text in space.known or "{" in text:
         given, source = [(text, "")], ""
     elif path.is_dir():
@@ -76,12 +75,12 @@ def _listed(path: Path) -> list[tuple[str, str]]:
 
 def _read(path: Path) -> Sequence[Any]:
     if path.suffix == ".parquet":
-        rows = pd.read_parquet(path)
+        rows = read_table(path).to_pandas()
         if "architecture" not in rows:
             raise ValueError(
                 f"expected a column `architecture`; got {', '.join(map(str, rows.columns))}"
             )
-        return rows["architecture"].dropna().tolist()
+        return list(rows["architecture"].dropna())
     if path.suffix == ".txt":
         lines = (line.strip() for line in path.read_text().splitlines())
         return [line for line in lines if line and not line.startswith("#")]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from raynas.architecture import Architecture, changes
 from raynas.buying import Order
-from raynas.certainty import Ledger
+from raynas.certainty import Ledger, Over
 from raynas.directives import Turn
 from raynas.explanation.feedback import edits
 from raynas.front import front_of
@@ -54,15 +54,22 @@ def starts(ledger: Ledger) -> Iterator[Proposal]:
         yield Proposal(inside, reason)
 
 
-def tests(ledger: Ledger, trials: int) -> Order | None:
-    """What is missing of the tests of suggestions: designs with them and without, fresh seeds."""
+def suggested(ledger: Ledger, trials: int, repeats: bool, over: Over) -> Order | None:
+    """What is missing of the tests of suggestions: designs with them and without, fresh seeds.
+
+    Args:
+        repeats: whether a second training of a design reads something else than the first.
+        over: says which limits a design breaks; '' for none. Such designs are not trained.
+    """
     waiting = ledger.unfinished(TESTED)
     wanted: list[Proposal] = []
-    asked = [(t, pair) for t in ledger.info.now.turns for pair in _pairs(ledger.info, t)]
+    found = [(t, pair) for t in ledger.info.now.turns for pair in _pairs(ledger.info, t)]
+    limited = ledger.info.constraints
+    asked = [(t, p) for t, p in found if not limited or not (over(p[1]) or over(p[2]))]
     if asked:
         room = trials - ledger.info.now.turns[-1].since
         most = EACH[ledger.info.settings["explanation_level"]]
-        each = max(min(most, room // (2 * SHARE * len(asked))), FEWEST)
+        each = max(min(most, room // (2 * SHARE * len(asked))), FEWEST) if repeats else 1
         for turn, pair in asked:
             wanted += _tested(ledger, turn, *pair, each)
     room = max(trials - ledger.spent(), 0)
@@ -73,8 +80,9 @@ def tests(ledger: Ledger, trials: int) -> Order | None:
 
 
 def _pairs(info: RunInfo, turn: Turn) -> list[tuple[str, Architecture, Architecture]]:
-    """The designs without and with each suggestion of a turn, where both are known."""
-    return [(d.words, before, after) for d, before, after in edits(info, turn) if before != after]
+    """The designs without and with each suggestion of a turn that still stands."""
+    found = [(d.words, before, after) for d, before, after in edits(info, turn)]
+    return [pair for pair in found if info.allowed.holds(pair[2])]
 
 
 def _tested(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from raynas.errors import UserError
 from raynas.evaluation import TrainingEvaluator
+from raynas.files import move, place, write_atomically
 from raynas.objective import COUNTS, TOLD
 from raynas.problem import Problem
 
@@ -120,7 +120,7 @@ def measured_first(
     measure(
         space, input_shape, num_classes, part, device, progress=progress, samples=DESIGNS, seed=seed
     )
-    part.replace(run / FILE)
+    move(part, run / FILE)
     return _own(run)
 
 
@@ -134,8 +134,7 @@ def _own(run: Path) -> Latencies:
 def keep(run: Path, settings: Mapping[str, Any]) -> None:
     """Copies a table that was given into the run, which then needs it no more."""
     if settings["table"] and not (run / FILE).exists():
-        shutil.copyfile(settings["table"], run / UNFINISHED)
-        (run / UNFINISHED).replace(run / FILE)
+        write_atomically(run / FILE, place(settings["table"]).read_bytes())
 
 
 def _has_cuda() -> bool:

@@ -14,12 +14,11 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raynas.architecture import Decision, option_text, parse_option
 from raynas.directives import Directive, Turn
 from raynas.errors import UserError
-from raynas.files import write_table
+from raynas.files import read_table, write_table
 
 FILE = "directives/turns.parquet"
 
@@ -76,7 +75,7 @@ def table(run: Path) -> pa.Table:
     if not path.exists():
         return SCHEMA.empty_table()
     try:
-        return pq.read_table(path, partitioning=None)
+        return read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         cause = str(error).splitlines()[0]
         raise UserError(

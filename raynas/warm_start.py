@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from raynas import mapping, tables, turns
 from raynas.errors import UserError
-from raynas.files import write_table
+from raynas.files import place, read_table, write_table
 from raynas.objective import Objective
 from raynas.run import RunInfo, grown, read
 from raynas.space import Space
@@ -32,7 +31,7 @@ def gather(
         UserError: one has no design of this space with a reading of the first objective.
     """
     found: list[Trial] = []
-    for run in map(Path, runs):
+    for run in map(place, runs):
         theirs = RunInfo.read(run).space
         trials = [
             replace(trial.for_strategy(), split=str(run))
@@ -62,7 +61,7 @@ def kept(folder: Path) -> tuple[Trial, ...]:
     path = folder / FILE
     if not path.exists():
         return ()
-    table = mapping.trials(pq.read_table(path), mapping.before(turns.read(folder)))
+    table = mapping.trials(read_table(path), mapping.before(turns.read(folder)))
     return tuple(tables.trials_from(table))
 
 

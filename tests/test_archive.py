@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import os
 
 import numpy as np
 import pandas as pd
@@ -157,15 +158,15 @@ def test_a_broken_part_is_passed_over_and_set_aside(run, monkeypatch):
 
 def test_a_failed_write_leaves_no_torn_entry(run, monkeypatch):
     archive = Archive(run)
-    real = archive_module.os.fsync
+    real = os.fsync
 
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(archive_module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         archive.record(trial(0, 0.1))
-    monkeypatch.setattr(archive_module.os, "fsync", real)
+    monkeypatch.setattr(os, "fsync", real)
     archive.record(trial(0, 0.2))
     archive.close()
     assert contents(run)[1] == [trial(0, 0.2)]

@@ -192,6 +192,76 @@ def test_designs_that_share_weights_keep_what_was_said_too(tmp_path, strategy):
     assert after.architecture[path] == option
 
 
+class Counting:
+    """Measures until a number of calls, then is interrupted."""
+
+    def __init__(self, ends=10**9):
+        self.left = ends
+
+    def __call__(self, design):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return measure(design)
+
+
+def test_an_interrupted_continuation_is_resumed_with_its_own_budget(tmp_path):
+    run, problem = tmp_path / "run", {"objectives": ["accuracy:max"]}
+    raynas.search(problem, **OWN, trials=8, run=run)
+    given = {"space": SPACE, "evaluator": Counting(3), "trials": 10}
+    cut = raynas.continue_with_feedback(run, {"avoid": {"layer0.width": [8]}}, **given)
+    assert cut.interrupted
+    result = raynas.resume(run, space=SPACE, evaluator=measure)
+    assert len(result.trials) == 18
+    later = result.trials[result.trials["number"] >= 8]
+    assert (later["d.layer0.width"] != 8).all()
+
+
+@pytest.mark.parametrize("level", ["brief", "standard", "detailed"])
+def test_a_continuation_searches_and_uses_its_budget(tmp_path, level):
+    problem = {"objectives": ["accuracy:max", "params:min"]}
+    run = tmp_path / "run"
+    result = raynas.search(problem, **OWN, trials=16, run=run, explanation_level=level)
+    for i, feedback in enumerate(({"avoid": {"layer0.width": [8]}}, "fewer parameters")):
+        result = result.continue_with_feedback(feedback, trials=8)
+        later = result.trials[result.trials["number"] >= 16 + 8 * i]
+        assert len(later) == 8
+        assert (later["purpose"] == "search").sum() >= 4
+
+
+def test_a_decision_can_be_added_to_a_run(tmp_path):
+    problem, run = {"objectives": ["accuracy:max"]}, tmp_path / "run"
+    result = raynas.search(problem, **OWN, trials=6, run=run)
+    more = {
+        "add": {"act": {"options": ["relu", "gelu"], "before": "relu", "meaning": "what bends"}}
+    }
+    result = result.continue_with_feedback(more, trials=12)
+    assert (result.trials["d.act"].iloc[:6] == "relu").all()
+    assert set(result.trials["d.act"]) == {"relu", "gelu"}
+
+
+def test_a_session_that_found_nothing_can_be_told_why(tmp_path):
+    problem = {"objectives": ["accuracy:max"], "constraints": {"min_accuracy": 0.9999}}
+    held = raynas.CollaborativeDesignSession(problem, **OWN, run=tmp_path / "run", trials=5)
+    with pytest.raises(UserError, match="Say what may be different"):
+        held.get_initial_proposal()
+    held.provide_feedback({"constraint_update": {"min_accuracy": 0.1}})
+    assert held.get_refined_proposal().readings["accuracy"] > 0.1
+
+
+@pytest.mark.parametrize("budget", [{"trials": -3}, {"trials": "5"}, {"time_budget_hours": 0}])
+def test_a_wrong_budget_or_metric_keeps_nothing(tmp_path, budget):
+    problem, run = {"objectives": ["accuracy:max"]}, tmp_path / "run"
+    result = raynas.search(problem, **OWN, trials=4, run=run)
+    with pytest.raises(UserError, match="expected"):
+        result.continue_with_feedback("more accurate", **budget)
+    with pytest.raises(UserError, match="metric that this run measures"):
+        result.continue_with_feedback({"constraint_update": {"prioritize": "loss"}}, trials=2)
+    with pytest.raises(UserError, match="expected words or a mapping"):
+        result.continue_with_feedback(5, trials=2)
+    assert not turns.read(run)
+
+
 KILLED = """
 import time, raynas, sys
 sys.path.insert(0, {tests!r})

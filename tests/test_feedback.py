@@ -422,3 +422,19 @@ def test_what_means_nothing_here_is_an_error(directive, why):
 def test_a_cost_that_the_run_cannot_know_is_no_limit():
     c = replace(LAYERED, costs=frozenset({"params", "flops"}))
     assert "cannot know latency_ms" in understand("under 2 ms", c).refusals[0].why
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no separable convolutions and skip connections everywhere",
+        "no dilated convolutions and kernel 5 in layer 1",
+        "layer 2 has larger kernels",
+        "the latency is under 3 ms",
+        "we use gelu",
+    ],
+)
+def test_what_can_be_read_in_two_ways_or_states_what_is_becomes_nothing(text):
+    found = understand(text, LAYERED)
+    assert not found.directives
+    assert found.refusals

@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from raynas.files import write_table
+from raynas.files import read_table, write_table
 
 Tier = Literal["proven", "measured", "estimated", "recorded", "prior"]
 Verdict = Literal["asserts", "leans", "open", "null"]
@@ -142,7 +141,7 @@ def write(folder: Path, claims: Sequence[Claim], file: str = FILE) -> None:
 def read(folder: Path, file: str = FILE) -> pd.DataFrame:
     """The claims of a run; without any, an empty frame with their columns."""
     path = folder / file
-    table = pq.read_table(path, partitioning=None) if path.exists() else SCHEMA.empty_table()
+    table = read_table(path) if path.exists() else SCHEMA.empty_table()
     data: pd.DataFrame = table.to_pandas()
     return data
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from raynas.architecture import Architecture, Option
-from raynas.directives import Directive, Turn
+from raynas.directives import Directive, Turn, left_after
 from raynas.run import RunInfo
 from raynas.space import Space
 
@@ -25,12 +25,26 @@ def edit_of(space: Space, design: Architecture, directive: Directive) -> Archite
     return with_all(space, design, (directive,))
 
 
-def with_all(space: Space, design: Architecture, directives: Sequence[Directive]) -> Architecture:
-    """The design with what several directives ask for at once; see `edit_of`."""
+def with_all(
+    space: Space,
+    design: Architecture,
+    directives: Sequence[Directive],
+    left: Mapping[str, Sequence[Option]] | None = None,
+) -> Architecture:
+    """The design with what several directives ask for at once; see `edit_of`.
+
+    Args:
+        left: the options that decisions are left to have, by all that was said: what becomes
+            active keeps to them.
+    """
     for d in directives:
         if d.kind == "try":
             design = space.parse(d.architecture)
-    gone: dict[str, set[Option]] = {}
+    gone: dict[str, set[Option]] = {
+        name: {o for o in space.by_name[name].options if o not in options}
+        for name, options in (left or {}).items()
+        if name not in design
+    }
     for d in directives:
         for path in d.paths if d.kind in ("pin", "forbid") else ():
             space.narrow(forbidden={path: ()})  # which names what it does not know
@@ -69,13 +83,19 @@ def edits(
     """
     return [
         (s.directives[0], s.design, s.edit)
-        for s in suggestions(info.space, turn, trials or {})
+        for s in suggestions(info.space, turn, trials or {}, info.said or info.now.turns)
         if s.edit != s.design
     ]
 
 
-def suggestions(space: Space, turn: Turn, trials: Designs) -> Iterator[Suggestion]:
-    """What a turn has put to the test, what changes nothing included."""
+def suggestions(
+    space: Space, turn: Turn, trials: Designs, said: Sequence[Turn] = ()
+) -> Iterator[Suggestion]:
+    """What a turn has put to the test, what changes nothing included.
+
+    Args:
+        said: all turns of the run: edits keep to what those until this one leave.
+    """
     about = turn.about or (trials.get(turn.trial, "") if turn.trial is not None else "")
     if not about or turn.move not in TURNS:
         return
@@ -86,5 +106,6 @@ def suggestions(space: Space, turn: Turn, trials: Designs) -> Iterator[Suggestio
             layer = d.paths[0].rpartition(".")[0] if d.paths else ""
             key = (d.words, layer) if d.kind == "pin" else (d.words, layer, str(i))
             groups.setdefault(key, []).append(d)
+    left = left_after(space, [t for t in said if t.number <= turn.number])
     for found in groups.values():
-        yield Suggestion(turn, tuple(found), design, with_all(space, design, found))
+        yield Suggestion(turn, tuple(found), design, with_all(space, design, found, left))

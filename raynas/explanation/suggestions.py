@@ -45,7 +45,7 @@ def claims(
     texts = dict(zip(trials["number"], trials["architecture"].astype(str), strict=True))
     fresh = _fresh(trials, info)
     for turn in said:
-        for s in suggestions(info.space, turn, texts):
+        for s in suggestions(info.space, turn, texts, said):
             if not _paths(s) or any(path in s.edit for path in _paths(s)):
                 yield _claim(make, info, fresh, s, turn in held)
 

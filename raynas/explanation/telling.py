@@ -13,13 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raynas.explanation.checking import Rephrase, rephrased
 from raynas.explanation.choosing import LEVELS, chosen, in_order
 from raynas.explanation.claims import Claim, identify
 from raynas.explanation.sentences import sentence, summary
-from raynas.files import write_table
+from raynas.files import read_table, write_table
 
 FULL = "full"  # the level of what is said only where a decision or a layer is asked about
 MOST = 20_000  # sentences that are kept
@@ -89,7 +88,7 @@ def write(folder: Path, sentences: Sequence[Sentence]) -> None:
 def read(folder: Path) -> pd.DataFrame:
     """The sentences of a run; without any, an empty frame with their columns."""
     path = folder / "sentences.parquet"
-    table = pq.read_table(path, partitioning=None) if path.exists() else SCHEMA.empty_table()
+    table = read_table(path) if path.exists() else SCHEMA.empty_table()
     data: pd.DataFrame = table.to_pandas()
     return data
 

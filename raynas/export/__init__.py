@@ -25,6 +25,7 @@ from raynas.errors import UserError, unknown
 from raynas.export.interchange import onnx, onnx_session, torch_export
 from raynas.export.plain import plain
 from raynas.export.source import Origin, write
+from raynas.remote import Remote
 
 if TYPE_CHECKING:
     from raynas.result import SearchResult
@@ -64,7 +65,8 @@ def export(
     Args:
         trial: None is the best in the first objective.
         format: of FORMATS.
-        out: the file; None is one under `exports` in the run's folder.
+        out: the file; None is one under `exports`, in the run's folder if it is one of this
+            machine.
 
     Raises:
         UserError: the weights were not kept, the format cannot hold the network, or what was
@@ -152,7 +154,8 @@ def _place(result: SearchResult, number: int, format: str, out: str | Path | Non
     # A Python file has weights of its own beside it: those alone must not take their place.
     usual = f"trial{number}{'_weights' if format == 'safetensors' else ''}{ending}"
     if out is None:
-        return result.path / "exports" / usual
+        here = Path() if isinstance(result.path, Remote) else result.path
+        return here / "exports" / usual
     path = Path(out)
     if path.is_dir():
         return path / usual

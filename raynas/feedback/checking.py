@@ -147,7 +147,9 @@ def _tried(d: Directive, context: Context) -> Directive:
 def _added(d: Directive, context: Context) -> Directive:
     space = context.space
     if d.decision is not None:
-        if d.decision.name in space.by_name:
+        there = space.by_name.get(d.decision.name)
+        taken_back = there is not None and context.state.left.get(there.name) == (d.before,)
+        if there is not None and not (taken_back and there.options == d.decision.options):
             raise UserError(
                 f"add: the space has a decision {d.decision.name} already; give it `options` more."
             )
@@ -170,6 +172,7 @@ def _added(d: Directive, context: Context) -> Directive:
                     f"{path}: expected options of type {kind.__name__}, like "
                     f"{listing(space.by_name[path].options)}; got {option!r}."
                 )
-    if all(o in space.by_name[p].options for p in d.paths for o in d.options):
+    now = {p: context.state.left.get(p, space.by_name[p].options) for p in d.paths}
+    if all(o in now[p] for p in d.paths for o in d.options):
         raise UserError(f"add: {', '.join(d.paths)} may be {listing(d.options)} already.")
     return d

@@ -16,6 +16,8 @@ from raynas.feedback.wishes import attempt, keep, pin
 def _all_meant(clause: Clause, kind: str) -> Meant:
     """What all phrases of a clause mean together."""
     found: Meant = {}
+    if kind == "forbid":
+        _require_one_reading(clause)
     for phrase in clause.phrases:
         for path, options in meant(phrase, clause.paths, clause.context, kind).items():
             found[path] = tuple(dict.fromkeys((*found.get(path, ()), *options)))
@@ -24,6 +26,22 @@ def _all_meant(clause: Clause, kind: str) -> Meant:
         if any(paths != each[0] for paths in each):
             raise UserError("'or' joins options of different decisions; say two wishes.")
     return found
+
+
+def _require_one_reading(clause: Clause) -> None:
+    """Raises UserError for "no X and Y" of different decisions: is Y wanted, or not either?"""
+    phrases, space = clause.phrases, clause.context.space
+    if len(phrases) < 2 or clause.either or re.search(r"\b(?:and|,) no\b", clause.words.lower()):
+        return
+    leaves = [
+        {space.by_name[p].leaf for p in meant(phrase, clause.paths, clause.context, "forbid")}
+        for phrase in phrases
+    ]
+    if any(each != leaves[0] for each in leaves) or len({p.words for p in phrases}) < len(phrases):
+        first, last = phrases[0].words, phrases[-1].words
+        raise UserError(
+            f"is {last!r} wanted, or not either? Say 'no {first} and no {last}', or two sentences."
+        )
 
 
 def grouped(kind: str, found: Meant, clause: Clause, confidence: str = "medium") -> list[Directive]:

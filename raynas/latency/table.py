@@ -10,12 +10,13 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from torch import nn
 
 from raynas.errors import UserError
+from raynas.files import place, read_table, write_table
 from raynas.latency.calls import Call, calls_of
 from raynas.latency.fitting import Fit, features
+from raynas.remote import StoreError
 from raynas.space import Shape
 
 COLUMNS = ("call", "operation", "median_ms", "spread_ms")  # which a table must have
@@ -93,13 +94,15 @@ def read(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         UserError: there is none, or it is none of `raynas latency measure`.
     """
     try:
-        table = pq.read_table(path)
+        table = read_table(place(path))
         head = json.loads((table.schema.metadata or {})[KEY])
     except FileNotFoundError:
         raise UserError(
             f"expected a latency table; {path} does not exist. Make one: "
             "raynas latency measure --space NAME --out FILE.parquet."
         ) from None
+    except StoreError:
+        raise
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise UserError(
             f"expected a latency table, as raynas latency measure writes it; {path} is none "
@@ -123,6 +126,4 @@ def write(path: Path, rows: pd.DataFrame, head: Mapping[str, Any]) -> None:
     table = pa.Table.from_pandas(rows, preserve_index=False)
     table = table.replace_schema_metadata({KEY: json.dumps(dict(head)).encode()})
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    pq.write_table(table, part)
-    part.replace(path)
+    write_table(path, table)

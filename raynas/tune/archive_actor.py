@@ -10,6 +10,7 @@ from typing import Any
 import ray
 
 from raynas.archive import Archive, wait_until_free
+from raynas.files import place
 from raynas.run import Contents, read
 from raynas.trial import Job, Trial
 
@@ -27,7 +28,7 @@ class ArchiveActor:
     """
 
     def __init__(self, run: str) -> None:
-        self._archive = Archive(Path(run))
+        self._archive = Archive(place(run))
         self._waiting: list[Entry] = []
         self._disk = asyncio.Lock()
         self._files = asyncio.Lock()  # one writer each, in the order of the calls
