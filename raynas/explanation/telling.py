@@ -7,7 +7,7 @@ briefest at which it is said (`full` is beyond all of them); template, the kind 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -69,13 +69,6 @@ def tell(claims: Sequence[Claim], rephrase: Rephrase | None = None) -> list[Sent
         Sentence(identify("", template, text, i), i, level, template, text, ids, renderer)
         for i, (level, template, text, renderer, ids) in enumerate(rows)
     ]
-
-
-def at_level(sentences: Sequence[Sentence], level: str) -> Iterator[Sentence]:
-    """What is said at a level: all that is said more briefly too."""
-    names = list(LEVELS)
-    within = names[: names.index(level) + 1]
-    return (s for s in sentences if s.level in within)
 
 
 def write(folder: Path, sentences: Sequence[Sentence]) -> None:
