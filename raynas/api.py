@@ -86,6 +86,8 @@ def search(
     cpus_per_trial: int = 1,
     gpus_per_trial: float | None = None,
     trial_timeout: float | None = None,
+    max_failures: int = 3,
+    max_concurrent: int | None = None,
     address: str | None = None,
     driver: str = "tune",
     display: Display | None = None,
@@ -136,6 +138,9 @@ def search(
         data_root, download, image_size, subset: see `raynas.data.load`.
         cpus_per_trial, gpus_per_trial: what one trial gets; None takes a GPU where there is one.
         trial_timeout: seconds after which a trial is given up.
+        max_failures: how often a trial is run again whose node was lost, from its last checkpoint.
+        max_concurrent: how many trials there are at once at most; those for which there is no room
+            yet make an autoscaler start nodes. None follows the nodes that are there.
         address: of a Ray cluster; None starts Ray in this machine.
         driver: `tune` runs trials in parallel on Ray, `local` one after another in this process.
         display: shows progress.
@@ -186,6 +191,8 @@ def search(
         "cpus_per_trial": cpus_per_trial,
         "gpus_per_trial": gpus_per_trial,
         "trial_timeout": trial_timeout,
+        "max_failures": max_failures,
+        "max_concurrent": max_concurrent,
         "driver": driver,
         "latency": targets.settings_of(problem, latency_table) if builds else None,
     }
@@ -246,6 +253,7 @@ def resume(
     evaluator: Evaluator | Function | None = None,
     trials: int | None = None,
     time_budget_hours: float | None = None,
+    max_concurrent: int | None = None,
     address: str | None = None,
     display: Display | None = None,
 ) -> SearchResult:
@@ -258,6 +266,7 @@ def resume(
         dataset, space, evaluator: again, if they were your own objects, which a run does not keep.
         trials: how many designs in all (those evaluated count); None keeps the old number.
         time_budget_hours: from now; None takes what is left of the old budget.
+        max_concurrent: as for `search`; None keeps what was said then.
 
     Raises:
         ArchiveError: there is no such run, or it is being written now.
@@ -265,6 +274,8 @@ def resume(
     """
     folder = place(run)
     info, judge, past = opened(folder, "resume", dataset, space, evaluator)
+    if max_concurrent is not None:
+        info = replace(info, settings={**info.settings, "max_concurrent": max_concurrent})
     part = Part.read(folder)
     wanted = trials or (part.trials if part else None) or info.settings["trials"]
     used = info.screening is None and _evaluated(past) >= wanted

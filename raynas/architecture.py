@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from raynas.errors import UserError
@@ -119,10 +119,10 @@ class Architecture:
     def _text(self) -> str:
         blocks: list[tuple[str, list[str]]] = [(self.space, [])]
         for name, option in self.choices:
-            layer, _, leaf = name.rpartition(".")
+            layer, pair = _pair(name, option)
             if layer != ("" if len(blocks) == 1 else blocks[-1][0].rstrip(".")):
                 blocks.append((layer or ".", []))
-            blocks[-1][1].append(f"{leaf}={option_text(option)}")
+            blocks[-1][1].append(pair)
         return " ".join(f"{name}{{{' '.join(pairs)}}}" for name, pairs in blocks)
 
     def __str__(self) -> str:
@@ -136,14 +136,15 @@ class Architecture:
         Raises:
             InvalidArchitecture: the text is not of that form.
         """
-        position, space, choices = 0, "", []
+        position, space = 0, ""
+        choices: list[tuple[str, Option]] = []
         for match in _BLOCK.finditer(text):
             block, body = match.groups()
-            if match.start() != position or not all("=" in pair for pair in body.split()):
-                break
-            pairs = [pair.partition("=") for pair in body.split()]
             prefix = f"{block}." if space and block != "." else ""
-            choices += [(prefix + leaf, parse_option(option)) for leaf, _, option in pairs]
+            pairs = _pairs(prefix, body)
+            if match.start() != position or pairs is None:
+                break
+            choices += pairs
             position, space = match.end(), space or block
         if position != len(text) or not space:
             raise InvalidArchitecture(
@@ -174,3 +175,22 @@ def parse_option(text: str) -> Option:
     except ValueError:
         return text
     return value if isinstance(value, bool | int | float) else text
+
+
+# Archives say the same few things many thousand times: these two are remembered.
+
+
+@lru_cache(maxsize=50_000, typed=True)
+def _pair(name: str, option: Option) -> tuple[str, str]:
+    """A choice's layer, and how the choice is written there."""
+    layer, _, leaf = name.rpartition(".")
+    return layer, f"{leaf}={option_text(option)}"
+
+
+@lru_cache(maxsize=50_000)
+def _pairs(prefix: str, body: str) -> tuple[tuple[str, Option], ...] | None:
+    """The choices in a block of a text; None if it is no list of `name=option`."""
+    pairs = [pair.partition("=") for pair in body.split()]
+    if not all(separator for _, separator, _ in pairs):
+        return None
+    return tuple((prefix + leaf, parse_option(option)) for leaf, _, option in pairs)

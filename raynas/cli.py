@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 it could not be done as asked, 2 the command line is wrong
 from __future__ import annotations
 
 import argparse
+import importlib
 import re
 import sys
 
@@ -23,14 +24,19 @@ SCHEDULERS = {
     "none": "trains every design to the end",
 }
 
+HOMES = {  # commands that answer at once, as they do without most of what others load
+    "status": "raynas.status_command",
+    "trial": "raynas.trial_command",
+    "doctor": "raynas.doctor_command",
+}
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        from raynas.commands import COMMANDS  # heavy, and not needed for --help
-
-        return COMMANDS[arguments.command](arguments)
+        home = importlib.import_module(HOMES.get(arguments.command, "raynas.commands"))
+        return int(home.COMMANDS[arguments.command](arguments))
     except UserError as error:
         print(f"raynas: {error}", file=sys.stderr)
         return 1
@@ -58,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     resume = add("resume", "go on with a search that was interrupted or killed")
     resume.add_argument("run_folder", metavar="RUN")
     _add_budget(resume, resumed=True)
+    _add_concurrent(resume)
     resume.add_argument("--address", help="of a Ray cluster to join")
     more = add("continue", "go on with a search, changed by what you say of it")
     more.add_argument("run_folder", metavar="RUN")
@@ -71,6 +78,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_search(add("design", "a design session: proposals, and what you say of them, by turns"))
     status = add("status", "how far a search is, also while it runs")
     status.add_argument("run_folder", metavar="RUN")
+    form = status.add_mutually_exclusive_group()
+    form.add_argument("--watch", action="store_true", help="again and again, until it ends")
+    form.add_argument("--json", action="store_true", help="one JSON object, for machines")
+    trial = add("trial", "everything that is kept of one trial of a run")
+    trial.add_argument("run_folder", metavar="RUN")
+    trial.add_argument("number", type=int, metavar="TRIAL")
+    trial.add_argument("--log", action="store_true", help="what a failed trial printed and logged")
+    _add_doctor(
+        add("doctor", "why nothing starts: looks at this machine or a cluster, node by node")
+    )
     front = add("front", "the Pareto front of a run, as a table")
     front.add_argument("run_folder", metavar="RUN")
     explain = add("explain", "why the designs are as they are, with the evidence")
@@ -129,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("first", type=int, metavar="TRIAL")
     diff.add_argument("second", type=int, metavar="TRIAL")
     _add_latency(add("latency", "how long designs take here: measure a table, or check one"))
+    _add_track(add("track", "show a run in TensorBoard, MLflow or Optuna's dashboard"))
     export = add("export", "write a trained network for use without RayNAS")
     export.add_argument("run_folder", metavar="RUN")
     export.add_argument("--trial", type=int, help="of the front; default: the best")
@@ -150,6 +168,38 @@ def _parser() -> argparse.ArgumentParser:
     add("strategies", "the search strategies there are")
     _add_benchmark(add("benchmark", "score strategies or explanations where the truth is known"))
     return parser
+
+
+def _add_track(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run_folder", metavar="RUN")
+    command.add_argument("--tensorboard", metavar="DIR", help="a log folder, of this run alone")
+    command.add_argument(
+        "--mlflow", metavar="URI", help="such as http://HOST:5000 or sqlite:///mlflow.db"
+    )
+    command.add_argument(
+        "--optuna",
+        metavar="STORAGE",
+        help="such as sqlite:///optuna.db, or a file for Optuna's journal",
+    )
+    command.add_argument(
+        "--name", help="of the study, and of MLflow's parent run; default: the run's folder"
+    )
+    command.add_argument(
+        "--follow", action="store_true", help="go on while the search does, and end with it"
+    )
+
+
+def _add_doctor(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--address",
+        metavar="auto|HOST:PORT",
+        help="of a Ray cluster; default: this machine, on which Ray is started to see",
+    )
+    command.add_argument("--run", metavar="DIR|URL", help="where a run is or will be")
+    command.add_argument("--cpus-per-trial", type=_positive, default=1, metavar="N")
+    command.add_argument(
+        "--gpus-per-trial", type=float, metavar="SHARE", help="default: 1 where there is a GPU"
+    )
 
 
 def _add_preview(command: argparse.ArgumentParser) -> None:
@@ -282,11 +332,24 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     where = command.add_argument_group("where it runs")
     where.add_argument("--cpus-per-trial", type=_positive, default=1, metavar="N")
     where.add_argument(
-        "--gpus-per-trial", type=float, metavar="SHARE", help="default: 1 where there is a GPU"
+        "--gpus-per-trial",
+        type=_share,
+        metavar="SHARE",
+        help="such as 0.25 for four trials at once, each with a quarter of the memory (one that "
+        "needs more is tried again with a whole GPU); default: 1 where there is a GPU",
     )
     where.add_argument(
         "--trial-timeout", type=_seconds, metavar="TIME", help="give a trial up after this long"
     )
+    where.add_argument(
+        "--max-failures",
+        type=_count,
+        default=3,
+        metavar="N",
+        help="run a trial whose node was lost again up to N times, from its last checkpoint; "
+        "default: 3",
+    )
+    _add_concurrent(where)
     where.add_argument("--address", metavar="auto|HOST:PORT", help="of a Ray cluster to join")
 
     out = command.add_argument_group("what comes out")
@@ -296,6 +359,16 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         help="the run's folder, or where in a store (s3://BUCKET/RUN); default: one under runs/",
     )
     out.add_argument("--explanation", choices=("brief", "standard", "detailed"), default="standard")
+
+
+def _add_concurrent(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--max-concurrent",
+        type=_positive,
+        metavar="N",
+        help="trials at once at most; those without room yet make an autoscaler start nodes; "
+        "default: as the nodes that are there have room for",
+    )
 
 
 def _add_said(group: argparse._MutuallyExclusiveGroup) -> None:
@@ -407,6 +480,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0; got {text!r}")
+    return int(text)
+
+
 def _amount(text: str) -> float:
     try:
         amount = float(text)
@@ -415,6 +494,18 @@ def _amount(text: str) -> float:
     if not 0 < amount < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0; got {text!r}")
     return amount
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not (0 <= share <= 1 or (share > 1 and share.is_integer())):
+        raise argparse.ArgumentTypeError(
+            f"expected a share of a GPU such as 0.25, or a whole number of them; got {text!r}"
+        )
+    return share
 
 
 def _rate(text: str) -> float:

@@ -11,28 +11,29 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from raynas import api, measured
+from raynas import api, measured, tables
 from raynas.architecture import Architecture, option_text
-from raynas.archive import being_written
 from raynas.auditing import audit
 from raynas.benchmark_command import benchmark
 from raynas.catalogue import spaces, strategies, wide_console
 from raynas.choices import as_space
+from raynas.columns import Columns
 from raynas.design_command import continued, feedback_of, talk, undo
 from raynas.design_session import CollaborativeDesignSession
 from raynas.errors import UserError
 from raynas.explain_command import explain
-from raynas.explanation.predictions import judged, of_frame
 from raynas.explanation.sentences import value
 from raynas.files import place
 from raynas.latency_commands import latency
 from raynas.objective import COSTS
-from raynas.progress import Display, duration
+from raynas.overview import causes, counts
+from raynas.progress import Display
 from raynas.report import write_report
-from raynas.report.sections import SCORED, counted
-from raynas.report.shared import pace
-from raynas.result import SearchResult, busy_seconds, load
+from raynas.result import SearchResult, load
+from raynas.run import RunInfo
 from raynas.space import Space
+from raynas.status_command import counted, failed
+from raynas.track_command import follow
 
 PART = 16  # designs of each part of a design session when neither trials nor a time are given
 DEFAULT_BUDGET = 90.0  # seconds of a search when neither trials nor a time are given
@@ -79,6 +80,8 @@ def _searched(a: argparse.Namespace, console: Console) -> SearchResult:
         cpus_per_trial=a.cpus_per_trial,
         gpus_per_trial=a.gpus_per_trial,
         trial_timeout=a.trial_timeout,
+        max_failures=a.max_failures,
+        max_concurrent=a.max_concurrent,
         address=a.address,
         display=Display(console),
     )
@@ -113,6 +116,7 @@ def resume(a: argparse.Namespace) -> int:
         a.run_folder,
         trials=a.trials,
         time_budget_hours=None if a.time_budget is None else a.time_budget / 3600,
+        max_concurrent=a.max_concurrent,
         address=a.address,
         display=Display(console),
     )
@@ -125,14 +129,17 @@ def _close(console: Console, result: SearchResult) -> int:
     if result.ended_because:
         console.print(f"The search ended early: {result.ended_because}\n", highlight=False)
     front = result.front()
-    console.print(_counts(result), highlight=False)
+    trials = result.trials
+    console.print(counted(*counts(trials, result.info), result.info), highlight=False)
     if len(front):
-        wide_console().print(_front_table(result, front))
-        _say_measured(console, result)
+        wide_console().print(_front_table(result.info, front))
+        _say_measured(console, result.measured, result.info)
         for text in result.sentences():
             console.print(f"• {text}", highlight=False, soft_wrap=not console.is_terminal)
     else:
-        console.print(f"{result.why_no_front()} {_failures(result)}", highlight=False)
+        bad = causes(trials[trials["status"].isin(["failed", "lost"])])
+        for text in (result.why_no_front(), *failed(bad, result.path)):
+            console.print(text, highlight=False, soft_wrap=True)
     console.print(f"\nrun    {result.path}", highlight=False, soft_wrap=True)
     console.print(f"report {result.path / 'report.html'}", highlight=False, soft_wrap=True)
     if result.interrupted:
@@ -141,45 +148,20 @@ def _close(console: Console, result: SearchResult) -> int:
     return 0 if len(front) else 1
 
 
-def status(a: argparse.Namespace) -> int:
-    result = load(a.run_folder)
-    open_ = len(result.proposals) - len(result.trials)
-    running = being_written(place(a.run_folder))
-    console = Console(markup=False)
-    _print_notes(result)
-    console.print(
-        f"{result.path}: {'running' if running else 'not running'}, at work for "
-        f"{duration(busy_seconds(result.trials))}",
-        highlight=False,
-    )
-    waiting = "running" if running else "to be run again on resume"
-    console.print(f"{_counts(result)}{f'; {open_} {waiting}' if open_ else ''}", highlight=False)
-    front = result.front()
-    if len(front):
-        best, objectives = front.iloc[0], result.info.objectives
-        readings = [f"{o.name} {value(best[f'm.{o.name}'], o.name)}" for o in objectives]
-        console.print(f"best so far: trial {best['number']} with {', '.join(readings)}")
-        console.print(f"front: {len(front)} designs")
-    for turn in result.info.now.turns:
-        if turn.directives:
-            console.print(f"holds since turn {turn.number}: {turn.said!r}", highlight=False)
-    if text := of_frame(judged(result.trials, result.proposals, result.info)):
-        console.print(text, highlight=False)
-    if text := _failures(result):
-        console.print(text, highlight=False)
-    return 0
-
-
 def front(a: argparse.Namespace) -> int:
-    result = load(a.run_folder)
-    _print_notes(result)
-    front = result.front()
-    if not len(front):
-        raise UserError(f"{a.run_folder}: {result.why_no_front()}")
+    run = Columns(place(a.run_folder))
+    best = run.front()
+    for note in run.notes:
+        print(f"raynas: {note}", file=sys.stderr)
+    if not len(best):
+        raise UserError(f"{a.run_folder}: {load(a.run_folder).why_no_front()}")
+    rows = tables.frame(run.rows("trials", [int(n) for n in best["number"]]))
+    rows = rows.set_index("number", drop=False).loc[best["number"]]
     console = Console(markup=False)
-    wide_console().print(_front_table(result, front))
-    _say_measured(console, result)
-    for _, row in front.iterrows():
+    wide_console().print(_front_table(run.info, rows))
+    found = measured.read(run.run)
+    _say_measured(console, found[found["number"].isin(best["number"])], run.info)
+    for _, row in rows.iterrows():
         print(f"{row['number']}: {row['architecture']}")
     return 0
 
@@ -316,8 +298,8 @@ def export(a: argparse.Namespace) -> int:
     return 0
 
 
-def _front_table(result: SearchResult, front: pd.DataFrame) -> Any:
-    names = [o.name for o in result.info.objectives]
+def _front_table(info: RunInfo, front: pd.DataFrame) -> Any:
+    names = [o.name for o in info.objectives]
     names += [n for n in (f"test_{names[0]}", *COSTS) if f"m.{n}" in front]
     names = list(dict.fromkeys(names))
     table = Table("trial", title="Pareto front", title_justify="left", box=None, padding=(0, 2))
@@ -333,9 +315,8 @@ def _front_table(result: SearchResult, front: pd.DataFrame) -> Any:
     return table
 
 
-def _say_measured(console: Console, result: SearchResult) -> None:
+def _say_measured(console: Console, found: pd.DataFrame, info: RunInfo) -> None:
     """Prints the costs of the front's designs, the estimates beside the measurements."""
-    found = result.measured
     if found["measured"].notna().any():
         table = Table("trial", title="Measured end to end", title_justify="left", box=None)
         names = list(dict.fromkeys(found["metric"]))
@@ -348,30 +329,8 @@ def _say_measured(console: Console, result: SearchResult) -> None:
             said = [("–" if pd.isna(v) else value(v, n)) for n, pair in cells for v in pair]
             table.add_row(str(number), *said)
         console.print(table)
-    for text in measured.sentences(found, result.info):
+    for text in measured.sentences(found, info):
         console.print(f"• {text}", highlight=False, soft_wrap=not console.is_terminal)
-
-
-def _counts(result: SearchResult) -> str:
-    """How the trials ended: `1 finished, 3 stopped early`."""
-    words = {"stopped_early": "stopped early", "infeasible": "over a limit (not measured)"}
-    groups = []
-    for name, rows in counted(result):
-        counts = rows["status"].value_counts()
-        told = [f"{n} {words.get(str(status), status)}" for status, n in counts.items() if n]
-        lead = f"{name}: " if result.info.screening else ""
-        rate = pace(rows) if name == SCORED else []
-        groups += [f"{lead}{', '.join([*told, *rate])}"] if told else []
-    return "; ".join(groups) or "no trials"
-
-
-def _failures(result: SearchResult) -> str:
-    failed = result.trials[result.trials["status"] == "failed"]
-    if not len(failed):
-        return ""
-    causes = failed["error"].str.split("\n").str[0].value_counts()
-    listed = "; ".join(f"{n} x {cause}" for cause, n in causes.head(5).items())
-    return f"{len(failed)} trials failed: {listed}"
 
 
 def _print_notes(result: SearchResult) -> None:
@@ -401,7 +360,6 @@ COMMANDS = {
     "undo": undo,
     "design": design,
     "audit": audit,
-    "status": status,
     "front": front,
     "explain": explain,
     "report": report,
@@ -414,4 +372,5 @@ COMMANDS = {
     "spaces": spaces,
     "strategies": strategies,
     "benchmark": benchmark,
+    "track": follow,
 }

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
-from collections.abc import Callable, Generator, Mapping
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
@@ -30,7 +33,11 @@ if TYPE_CHECKING:
     from raynas.training import DeviceData
 
 BATCH = 64  # images that a proxy sees
+CHECKPOINT = 30.0  # seconds of a training from one checkpoint to the next, at least
+SHARE = 0.05  # of the time, that keeping them may take at most
 POPULATION = "population.parquet"  # in a run: what random designs score, by which others rank
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -157,7 +164,9 @@ class TrainingEvaluator:
             model = self.shared(self.inherited, "cpu").network(architecture)
         else:
             model = self.network(architecture, context.seed, data.train.labels.device)
-        yield from train(model, data, self.recipe.of(architecture), context.seed)
+        keeper = Keeper(context)
+        recipe, seed = self.recipe.of(architecture), context.seed
+        yield from train(model, data, recipe, seed, keeper.kept, keeper.keep)
         return save(packed(model))
 
     def network(self, architecture: Architecture, seed: int, device: Any) -> nn.Module:
@@ -198,6 +207,39 @@ class TrainingEvaluator:
         """What a worker needs: it builds and trains; tensors stay in their process."""
         builder = Space(self.space.name, (), build=self.space.build)
         return {**self.__dict__, "space": builder, "table": None, "_on_device": {}}
+
+
+class Keeper:
+    """Keeps checkpoints of a training in the run's folder, every CHECKPOINT seconds.
+
+    Attributes:
+        kept: the last one of an earlier attempt at this training; None if there is none.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._files = context.files if context.checkpoint else None
+        self._name, self._pause, self._last = context.checkpoint, CHECKPOINT, time.monotonic()
+        self.kept: bytes | None = None
+        if self._files is not None:
+            with self._optional():
+                self.kept = self._files.cached(self._name)
+
+    def keep(self, dump: Callable[[], bytes]) -> None:
+        """Keeps what `dump` returns, if it is time."""
+        began = time.monotonic()
+        if self._files is not None and began - self._last > self._pause:
+            with self._optional():
+                self._files.cache(self._name, dump())
+            self._last = time.monotonic()
+            self._pause = max(CHECKPOINT, (self._last - began) / SHARE)
+
+    @contextmanager
+    def _optional(self) -> Iterator[None]:
+        """A training can do without checkpoints, whatever is wrong with them."""
+        try:
+            yield
+        except Exception as error:
+            _log.warning("%s cannot be used: %s", self._name, error)
 
 
 @dataclass

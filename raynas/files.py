@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raynas.disk import on_disk
 from raynas.errors import UserError
-from raynas.remote import Remote, read_all, remote
+from raynas.remote import Remote, StoreError, read_all, remote
 from raynas.remote import remove as remove_objects
 
 AT_ONCE = 32  # files of a store that are fetched together
@@ -46,21 +48,36 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces a file at once and durably."""
+    """Replaces a file at once and durably; may be tried again if it raises.
+
+    Raises:
+        StoreError: there is no room for it, or the place is not there; the old file is.
+    """
     if isinstance(path, Remote):
         path.write_bytes(content)
         return
     temporary = path.with_name(f".{path.name}.tmp")  # the dot hides it from Parquet readers
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    with on_disk(path, writing=True):
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink()  # it may be what fills the disk
+            raise
+        keep_names(path.parent)
+
+
+def keep_names(folder: Path) -> None:
+    """Returns when the names of new files in a folder would survive a crash."""
+    opened = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(opened)
     finally:
-        os.close(folder)
+        os.close(opened)
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -69,7 +86,7 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     Raises:
         FileNotFoundError: there is none.
         pyarrow.ArrowInvalid, OSError: it is broken.
-        StoreError: the store that it is in does not answer.
+        StoreError: the store or disk that it is in does not answer.
     """
     return _table(path.read_bytes() if isinstance(path, Remote) else path, columns)
 
@@ -80,7 +97,7 @@ def read_tables(
     """Several Parquet files in turn, each as a table or, if it is broken, as the error.
 
     Raises:
-        StoreError: the store that they are in does not answer.
+        StoreError: the store or disk that they are in does not answer.
     """
     for first in range(0, len(paths), AT_ONCE):
         some = paths[first : first + AT_ONCE]
@@ -89,6 +106,8 @@ def read_tables(
             found: pa.Table | Exception
             try:
                 found = _table(path if source is None else source, columns)
+            except StoreError:  # it is not the file that is broken
+                raise
             except (pa.ArrowInvalid, OSError) as error:
                 found = error
             yield path, found
@@ -107,7 +126,7 @@ def remove(paths: Sequence[Path]) -> None:
         remove_objects(cast(Sequence[Remote], paths))
     else:
         for path in paths:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 def move(path: Path, to: Path) -> None:
@@ -120,12 +139,15 @@ def move(path: Path, to: Path) -> None:
 
 
 def _table(source: Path | bytes, columns: list[str] | None) -> pa.Table:
-    given = pa.BufferReader(source) if isinstance(source, bytes) else source
-    return pq.read_table(given, columns=columns, partitioning=None)
+    if isinstance(source, bytes):
+        return pq.read_table(pa.BufferReader(source), columns=columns, partitioning=None)
+    with on_disk(source):
+        return pq.read_table(source, columns=columns, partitioning=None)
 
 
 def _content(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        with on_disk(path):
+            return path.read_bytes()
     except FileNotFoundError:
         return None

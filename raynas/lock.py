@@ -19,9 +19,11 @@ import threading
 import time
 import uuid
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from raynas.disk import on_disk
 from raynas.remote import Remote, StoreError
 from raynas.run import ArchiveError
 
@@ -70,8 +72,11 @@ def held(run: Path) -> bool:
         lease = _read(run / FILE)
         return lease is not None and time.time() - lease.get("at", 0.0) < STALE
     try:
-        take(run, wait=0.0).close()
-    except ArchiveError:
+        with (run / "log/lock").open("rb") as file:  # whoever may only read may ask as well
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
         return True
     return False
 
@@ -82,23 +87,50 @@ class FileLock:
     owner = ""
 
     def __init__(self, run: Path, wait: float) -> None:
-        self._file: IO[bytes] = (run / "log/lock").open("ab")
-        until = time.monotonic() + wait
-        while True:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except OSError:
-                if time.monotonic() > until:
-                    self._file.close()
-                    raise written(run) from None
-                time.sleep(0.1)
+        self._run, self._place = run, run / "log/lock"
+        self._file: IO[bytes] | None = None
+        if not self._taken(wait):
+            raise written(run)
 
     def check(self) -> None:
-        """Holds as long as the process lives."""
+        """Holds as long as the process lives, unless the folder was away and is another now."""
+        if self._file is None:
+            raise ArchiveError(
+                f"{self._run} was let go of by this process; open it again to write."
+            )
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(self._file.fileno()), self._place.stat()):
+                return
+        if not self._taken(SETTLED):
+            raise ArchiveError(
+                f"{self._run} was taken over by another process, as its folder was away for a "
+                "while. What was acknowledged is kept; what came later is run again there."
+            )
 
     def close(self) -> None:
-        self._file.close()
+        file, self._file = self._file, None
+        if file:
+            file.close()
+
+    def _taken(self, wait: float) -> bool:
+        until = time.monotonic() + wait
+        with on_disk(self._place, writing=True):
+            file = self._place.open("ab")
+            self.close()  # only now, as this needs the folder: it may be the same file after all
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        file.close()
+                        return False
+                    time.sleep(0.1)
+                except OSError:
+                    file.close()
+                    raise
+        self._file = file
+        return True
 
 
 class Lease:

@@ -13,6 +13,9 @@ from raynas.errors import UserError
 Metrics = Mapping[str, float]
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Ranks = np.ndarray[Any, np.dtype[np.int64]]
+
+FEW = 256  # points that are ranked by a table of who dominates whom
 
 # Metrics with one sensible direction, and their units: for these, `accuracy` alone says enough.
 KNOWN: dict[str, tuple[Literal["min", "max"], str]] = {
@@ -111,16 +114,25 @@ def pareto_front(points: Array) -> Mask:
         return front
     while len(alive):
         best = points[alive[np.argmin(points[alive].sum(axis=1))]]
+        # Of rounded sums the least may be that of a point that another dominates by very little.
+        near = points[alive[(points[alive] <= best).all(axis=1)]]
+        best = near[np.lexsort(near.T[::-1])[0]]
         same = (points[alive] == best).all(axis=1)
         front[alive[same]] = True
         alive = alive[(points[alive] < best).any(axis=1)]
     return front
 
 
-def ranks(points: Array) -> np.ndarray[Any, np.dtype[np.int64]]:
+def ranks(points: Array) -> Ranks:
     """Non-domination rank of each row of `[N, M]` losses: 0 on the front, 1 on the next..."""
     rank = np.full(len(points), len(points), dtype=np.int64)
     left = np.flatnonzero(~np.isnan(points).any(axis=1))
+    if points.shape[1] == 1:
+        rank[left] = np.unique(points[left, 0], return_inverse=True)[1]
+        return rank
+    if len(left) <= FEW:
+        rank[left] = _ranks_of_few(points[left])
+        return rank
     level = 0
     while len(left):
         front = pareto_front(points[left])
@@ -129,19 +141,38 @@ def ranks(points: Array) -> np.ndarray[Any, np.dtype[np.int64]]:
     return rank
 
 
-def crowding(points: Array) -> Array:
+def _ranks_of_few(points: Array) -> Ranks:
+    """The same, by who dominates whom; no row has NaN."""
+    count = len(points)
+    no_worse = np.ones((count, count), dtype=bool)
+    for column in points.T:
+        no_worse &= column[:, None] <= column
+    dominates = no_worse & ~no_worse.T
+    by = dominates.sum(axis=0)  # how many of those left dominate each
+    rank, level = np.zeros(count, dtype=np.int64), 0
+    while (front := np.flatnonzero(by == 0)).size:
+        rank[front], by[front] = level, count + 1  # never to be 0 again
+        by -= dominates[front].sum(axis=0)
+        level += 1
+    return rank
+
+
+def crowding(points: Array, rank: Ranks | None = None) -> Array:
     """How much room each row of `[N, M]` losses has among those of its own rank.
 
     The sum over objectives of the gap between a point's neighbours, as a share of the range;
     infinite at the ends of a front (Deb et al. 2002, section III-B).
+
+    Args:
+        rank: of the rows, where it is known already.
     """
     room = np.zeros(len(points))
-    rank = ranks(points)
+    rank = ranks(points) if rank is None else rank
     for level in range(int(rank.max(initial=-1)) + 1):
         members = np.flatnonzero(rank == level)
         for column in points[members].T:
-            order = members[np.argsort(column, kind="stable")]
-            values = np.sort(column)
+            places = np.argsort(column, kind="stable")
+            order, values = members[places], column[places]
             width = values[-1] - values[0] if len(values) else 0.0
             room[order[[0, -1]]] = np.inf if len(order) else 0.0
             if width > 0:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console, Group
@@ -18,10 +19,13 @@ from rich.text import Text
 
 from raynas.explanation.predictions import line
 from raynas.explanation.sentences import value
+from raynas.explanation.wording import duration
 from raynas.session import Session
 from raynas.strategies.forecast import surprise
 from raynas.trial import Trial
+from raynas.watching import done_in
 
+PLACES: Mapping[str, Any] = {"nodes": (), "gone": 0, "waiting": 0}  # of `Session.around`
 LINE_SECONDS = 15.0  # between lines where there is no terminal
 
 
@@ -46,7 +50,7 @@ class Display:
             self.say(title)
         self._session, self._deadline, self._best = session, deadline, None
         self._predicted.clear()
-        self._started, self._before = time.monotonic(), _evaluated(session)
+        self._started, self._before = time.monotonic(), done_in(session)
         self._all = self._before + trials
         session.observe = self._learn
         if self._console.is_terminal:
@@ -123,7 +127,7 @@ class Display:
         counts = self._session.learned
         words = {"stopped_early": "stopped early", "infeasible": "over a limit"}
         parts = [f"{n} {words.get(s, s)}" for s, n in sorted(counts.items()) if n]
-        running = len(self._session.running)
+        running, places = len(self._session.running), self._places()
         best = ""
         if self._best:
             metrics = self._best.metrics
@@ -131,14 +135,28 @@ class Display:
                 f"{o.name} {value(metrics[o.name], o.name)}" for o in self._session.objectives
             ]
             best = f"; best so far: trial {self._best.number} with {', '.join(readings)}"
-        done, far = _evaluated(self._session), ""
+        done, far = done_in(self._session), ""
         if len(self._session.epochs) == 1 and running == 1:
             far = f" (epoch {next(iter(self._session.epochs.values()))})"
         return (
             f"{done} trial{'s' if done != 1 else ''} done"
-            f"{' (' + ', '.join(parts) + ')' if parts else ''}, {running} running{far}{best}"
-            f"{self._foreseen()}; {self._left()}"
+            f"{' (' + ', '.join(parts) + ')' if parts else ''}, {running} running{far}{places}"
+            f"{best}{self._foreseen()}; {self._left()}"
         )
+
+    def _places(self) -> str:
+        """Where trials run, if that is more than this machine, and what they wait for."""
+        around = self._session.around
+        nodes, gone, waiting = (around.get(n, d) for n, d in PLACES.items())
+        parts = []
+        if len(nodes) > 1 or gone:
+            lost = f", {gone} lost" if gone else ""
+            parts.append(f"on {len(nodes)} node{'s' if len(nodes) != 1 else ''}{lost}")
+        if waiting and not around.get("slots"):
+            parts.append("waiting for a node that has room for a trial")
+        if trouble := around.get("trouble"):
+            parts.append(trouble)
+        return "".join(f", {part}" for part in parts)
 
     def _foreseen(self) -> str:
         """How predictions of this part of the search did so far."""
@@ -151,7 +169,7 @@ class Display:
         """Of whichever budget will be used up first."""
         elapsed = time.monotonic() - self._started
         by_time = elapsed / max(self._deadline - self._started, 1e-9)
-        by_trials = (_evaluated(self._session) - self._before) / max(self._all - self._before, 1)
+        by_trials = (done_in(self._session) - self._before) / max(self._all - self._before, 1)
         return min(max(by_time if math.isfinite(by_time) else 0.0, by_trials), 1.0)
 
     def _left(self) -> str:
@@ -162,16 +180,6 @@ class Display:
         if math.isinf(left):
             return "time left not known yet"
         return f"about {duration(left)} left" if left > 0 else "finishing"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: `45 s`, `3 min 20 s`, `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 @contextmanager
@@ -189,7 +197,3 @@ def _repeating(say: Callable[[], None]) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-
-
-def _evaluated(session: Session) -> int:
-    return sum(n for status, n in session.learned.items() if status != "infeasible")

@@ -7,29 +7,22 @@ no rename, no lock and no folder. Credentials, region and endpoint come from the
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
 from raynas.errors import UserError
 
-T = TypeVar("T")
-_log = logging.getLogger(__name__)
-
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # of raynas, per kind of store
 READS = 16  # objects that are fetched at once: each takes tens of milliseconds
-PATIENCE = 600.0  # seconds for which a writer waits for a store that does not answer
-LONGEST = 30.0  # seconds between two tries
 
 
 class StoreError(UserError):
-    """An object store that does not do what it was asked."""
+    """An object store, or a disk, that does not do what it was asked, and may do so later."""
 
 
 class Remote(PurePosixPath):
@@ -173,25 +166,6 @@ def remove(places: Sequence[Remote]) -> None:
     except FileNotFoundError:  # one is: then one after another
         for place in places:
             place.unlink(missing_ok=True)
-
-
-def patiently(action: Callable[[], T]) -> T:
-    """Does something again and again while a store does not answer, and says that it waits.
-
-    Raises:
-        StoreError: it did not answer for PATIENCE seconds.
-    """
-    until, pause = time.monotonic() + PATIENCE, 1.0
-    while True:
-        try:
-            return action()
-        except StoreError as error:
-            left = until - time.monotonic()
-            if left <= 0:
-                raise
-            _log.warning("%s Nothing is lost: trying again for %.0f s.", error, left)
-            time.sleep(min(pause, left))
-            pause = min(2 * pause, LONGEST)
 
 
 @contextmanager

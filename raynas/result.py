@@ -9,12 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 import search_spaces
 from raynas import asking, explained, measured, tables
 from raynas.architecture import changes
+from raynas.columns import busy_seconds
 from raynas.compressing import with_compression
 from raynas.errors import UserError
 from raynas.explained import Designs, Layers
@@ -431,12 +431,3 @@ class SearchResult:
             last = self.trials["number"].max() if len(self.trials) else "none"
             raise UserError(f"{self.path} has no trial {trial}; the last one is {last}.")
         return rows.iloc[0]
-
-
-def busy_seconds(trials: pd.DataFrame) -> float:
-    """How long a run was at work: the time during which at least one kept trial was running."""
-    rows = trials[trials["started_at"].notna() & (trials["seconds"] > 0)].sort_values("started_at")
-    start = rows["started_at"].astype("int64").to_numpy() / 1e6  # the column is in microseconds
-    end = np.maximum.accumulate(start + rows["seconds"].to_numpy()) if len(rows) else start
-    before = np.concatenate([[-np.inf], end[:-1]])
-    return float(np.maximum(end - np.maximum(start, before), 0).sum())

@@ -16,6 +16,7 @@ import pyarrow as pa
 from raynas import log, mapping, tables, turns
 from raynas.compressing import with_compression
 from raynas.directives import State, Turn, fold, widened
+from raynas.disk import listed
 from raynas.errors import UserError
 from raynas.files import move, read_contents, read_tables, write_atomically
 from raynas.objective import Constraint, Objective
@@ -264,7 +265,7 @@ def read_log(
 
 
 def parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.parquet"))
+    return listed(folder, "part-*.parquet")
 
 
 def read_parts(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raynas import targets, turns, warm_start
+from raynas import targets, turns, warm_start, watching
 from raynas.archive import Archive
 from raynas.directives import Turn
 from raynas.errors import UserError
@@ -97,18 +97,27 @@ def carry_on(
     ended, interrupted, any_left = "", False, False
     limit = np.inf if seconds is None else seconds
     try:
-        for stage in Parts(folder, info, evaluator, archive, driver, trials, limit, audit, final):
-            any_left = True
-            showing: AbstractContextManager[Any] = nullcontext()
-            if display is not None:
-                showing = display.showing(stage.session, stage.trials, stage.deadline, stage.title)
-            with showing:
-                ended = stage.run(driver, archive) or ended
+        with watching.Watch(archive, folder, driver.around) as watch:
+            given = (folder, info, evaluator, archive, driver, trials, limit, audit, final)
+            for stage in Parts(*given):
+                any_left = True
+                part = (stage.session, stage.trials, stage.deadline, stage.title)
+                watch.at(*part)
+                showing: AbstractContextManager[Any] = nullcontext()
+                if display is not None:
+                    showing = display.showing(*part)
+                with showing:
+                    ended = stage.run(driver, archive) or ended
     except KeyboardInterrupt:
         interrupted = True
+    except BaseException:
+        watching.ended(folder)
+        raise
     finally:
-        archive.close()
-        driver.disconnect()
+        try:
+            archive.close()
+        finally:
+            driver.disconnect()
     if audit and not any_left and not interrupted:
         raise UserError(
             f"{folder} makes no further claim that could be put to the test: none says which of "
@@ -125,7 +134,9 @@ def carry_on(
         result.write_claims()
         write_report(result)
     except Exception as error:  # the search is done, and its result must not be lost to its report
-        result.notes.append(f"no report: {describe(error)}. `raynas report {folder}` tries again.")
+        why = error if isinstance(error, UserError) else describe(error)
+        result.notes.append(f"no report: {why} `raynas report {folder}` tries again.")
+    watching.ended(folder)
     return result
 
 
@@ -178,8 +189,17 @@ class _LocalDriver:
         context = Context(settings["seed"], settings["cpus_per_trial"], device, archive)
         return run_local(session, evaluator, trials, context, deadline, settings["trial_timeout"])
 
+    def around(self) -> Mapping[str, Any]:
+        """What is known of the machines."""
+        return {"driver": "local", "slots": 1, "wanted": 1}
+
     def whole_node(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         """What a trial asks for that is alone: what each asks for, as one runs after another."""
+        del settings
+        return {}
+
+    def scoring(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a trial asks for that trains nothing: what each asks for."""
         del settings
         return {}
 

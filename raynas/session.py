@@ -9,7 +9,7 @@ import math
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from raynas.trial import Candidate, Job, Proposal, Reason, Trial, problem_with
 
 ASKS = 200  # designs that a strategy may propose in a row that no constraint lets pass
 PAST = 1000  # trials of an earlier part of a search that are remembered with their curves
+CHECKPOINTS = "checkpoints"  # in a run's folder: of trials that are not recorded yet
 STEPS = 300  # mutations of the least bad of them towards the bounds, after that
 
 
@@ -52,12 +53,19 @@ class Context:
         cpus: processors it was given (threads to use).
         device: `cpu`, `cuda`, or `auto`: CUDA where there is some.
         files: of the run; None outside of a search.
+        checkpoint: the file in which an evaluation may keep how far it is: it is given again to
+            the next attempt, if this one is lost, and removed when the trial is recorded.
     """
 
     seed: int
     cpus: int = 1
     device: str = "auto"
     files: Files | None = None
+    checkpoint: str = ""
+
+    def of(self, job: Job) -> Context:
+        """For this job."""
+        return replace(self, seed=job.seed, checkpoint=checkpoint_of(job.number))
 
 
 class Evaluator(Protocol):
@@ -117,6 +125,7 @@ class Session:
         narrowed: whether trials may lie outside of the space, since people have narrowed it: the
             strategy is not told of those, and such jobs are not handed out again.
         tell_all: whether the strategy is told of those as well, because it can learn from them.
+        around: what is known of the machines that it runs on now (`raynas.watching`).
     """
 
     space: Space
@@ -134,6 +143,7 @@ class Session:
     past: deque[Trial] = field(default_factory=lambda: deque(maxlen=PAST))
     running: dict[int, Job] = field(default_factory=dict)
     epochs: dict[int, int] = field(default_factory=dict)
+    around: Mapping[str, Any] = field(default_factory=dict)
     _next: int = 0
     _unfinished: deque[Job] = field(default_factory=deque)
     _again: set[int] = field(default_factory=set)  # numbers that were handed out before
@@ -309,6 +319,11 @@ class Session:
         )
 
 
+def checkpoint_of(number: int) -> str:
+    """The file in a run's folder for how far a trial is."""
+    return f"{CHECKPOINTS}/{number}.safetensors"
+
+
 def plain(space: Space, proposal: Proposal) -> Proposal:
     """The proposal with its dead parts taken out, its reason's edits told accordingly."""
     given, kept = proposal.architecture, space.plainest(proposal.architecture)
@@ -409,7 +424,7 @@ def run_local(
             if not session.usable:
                 raise
             return str(error)
-        own = replace(context, seed=job.seed)
+        own = context.of(job)
         for trial, weights in carry_out(job, evaluator, session.objectives, own, timeout):
             if trial.status != "stopped_early" or time.monotonic() >= deadline:
                 keep = weights if session.archive.wants_weights(trial) else None

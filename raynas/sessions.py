@@ -46,6 +46,7 @@ from raynas.strategies.preferring import Preferring
 from raynas.strategies.scored import ScoresOf
 from raynas.strategies.screened import Screened
 from raynas.trial import Job, Proposal, Purpose, Trial
+from raynas.watching import done_in
 
 EDITS: frozenset[Purpose] = frozenset({"ablation", "audit"})
 
@@ -196,8 +197,11 @@ class Sessions:
             tell_all=all_told,
         )
         self.replay(session, SEARCH, told)
-        left = self.trials - evaluated(session)
-        return Stage(session, evaluator, info.settings, left, until, title.format(left))
+        left = self.trials - done_in(session)
+        settings = dict(info.settings)
+        if isinstance(evaluator, ProxyEvaluator):
+            settings |= self.driver.scoring(settings)
+        return Stage(session, evaluator, settings, left, until, title.format(left))
 
     def screened(self, strategy: Strategy, evaluator: Evaluator) -> Strategy:
         """The strategy, whose proposals are screened if that was asked."""
@@ -310,8 +314,3 @@ class Sessions:
 def row_of(info: RunInfo) -> Row:
     """The strategy of a run, in the table of strategies."""
     return STRATEGIES[info.settings["strategy"].partition(":")[0]]
-
-
-def evaluated(session: Session) -> int:
-    """How many trials a session was told of, refused designs aside."""
-    return sum(n for status, n in session.learned.items() if status != "infeasible")

@@ -2,7 +2,7 @@
 
 `trials`: number, architecture (text), status, one column per decision (`d.layer0.kernel_size`,
 null where it is not active), per metric (`m.accuracy`) and per curve (`c.accuracy`: one value an
-epoch), fidelity (epochs), purpose, seed, split, started_at, seconds, device, node, error.
+epoch), fidelity (epochs), purpose, seed, split, started_at, seconds, device, node, error, log.
 
 `proposals`: number, at, purpose, kind, note, parents, changed (decision, before, after), scores,
 chances (of a policy's options, per decision), costs, candidates (architecture, score,
@@ -50,7 +50,7 @@ PROPOSALS = pa.schema(
     ]
 )
 _TYPES: dict[type, Any] = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
-_PLAIN = ("purpose", "split", "device", "node", "error")
+_PLAIN = ("purpose", "split", "device", "node", "error", "log")
 
 
 def trial_schema(space: Space, metrics: Sequence[str], curves: Sequence[str]) -> pa.Schema:
@@ -111,7 +111,7 @@ def trials_from(table: pa.Table) -> Iterator[Trial]:
                 {n[2:]: row[n] for n in metrics if row[n] is not None},
                 curve=tuple({k: v for k, v in r.items() if v is not None} for r in curve),
                 started_at=row["started_at"].timestamp(),
-                **{n: row[n] for n in ("fidelity", "seed", "seconds", *_PLAIN)},
+                **{n: row.get(n) for n in ("fidelity", "seed", "seconds", *_PLAIN)},
             )
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +17,8 @@ from torch.nn import functional as F
 from raynas.compression import prune_to
 from raynas.data import ImageData, Split
 from raynas.recipe import Recipe
+
+_log = logging.getLogger(__name__)
 
 
 class Diverged(ArithmeticError):
@@ -56,16 +62,110 @@ class DeviceData:
         return images.to(torch.float32, copy=True).sub_(self.mean).mul_(self.scale)
 
 
+@dataclass
+class Checkpoint:
+    """A training between two epochs, with all that it needs to go on as if it had not stopped.
+
+    Attributes:
+        readings: of the epochs that are done.
+        order: the state of the generator that shuffles and augments.
+        optimizer: the state of each parameter, by its place among them and by name.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    order: torch.Generator
+    readings: list[dict[str, float]] = field(default_factory=list)
+
+    def dump(self) -> bytes:
+        """As safetensors, the readings among its metadata."""
+        from safetensors.torch import save
+
+        tensors = {f"model/{name}": tensor for name, tensor in self._tensors().items()}
+        tensors["order"] = self.order.get_state()
+        for place, parameter in enumerate(self._parameters()):
+            for name, moment in self.optimizer.state.get(parameter, {}).items():
+                if moment is not None:
+                    tensors[f"optimizer/{place}/{name}"] = moment
+        plain = {
+            name: tensor.detach().to("cpu", copy=True).contiguous()
+            for name, tensor in tensors.items()
+        }
+        return save(plain, {"readings": json.dumps(self.readings)})
+
+    def restore(self, data: bytes) -> None:
+        """Takes over what `dump` returned of the same design and recipe on such a device.
+
+        Raises:
+            ValueError: it is something else; nothing was taken over.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        own, parameters = self._tensors(), self._parameters()
+        state: dict[int, dict[str, Tensor]] = {}
+        kept = {}
+        try:
+            tensors = load(data)
+            size = int.from_bytes(data[:8], "little")
+            readings = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["readings"])
+            for name, tensor in tensors.items():
+                part, _, rest = name.partition("/")
+                if part == "model":
+                    kept[rest] = tensor
+                elif part == "optimizer":
+                    place, _, moment = rest.partition("/")
+                    state.setdefault(int(place), {})[moment] = tensor
+            moments: dict[Tensor, Any] = {
+                parameters[number]: {n: _beside(parameters[number], t) for n, t in named.items()}
+                for number, named in state.items()
+            }
+            if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in kept.items()}:
+                raise ValueError("it has the weights of another design")
+            self.order.set_state(tensors["order"])
+        except (SafetensorError, KeyError, IndexError, TypeError, RuntimeError) as error:
+            raise ValueError(f"it is no checkpoint of such a training: {error}") from None
+        with torch.no_grad():
+            for name, tensor in kept.items():
+                own[name].copy_(tensor)
+        self.optimizer.state.update(moments)
+        self.readings = readings
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+
+
+def _beside(parameter: Tensor, moment: Tensor) -> Tensor:
+    """A moment of a parameter, where and as the parameter lies in memory."""
+    placed = moment.to(parameter.device)
+    if placed.shape != parameter.shape:
+        return placed  # a count of steps
+    return torch.empty_like(parameter, dtype=placed.dtype).copy_(placed)
+
+
 def train(
-    model: nn.Module, data: DeviceData, recipe: Recipe, seed: int
+    model: nn.Module,
+    data: DeviceData,
+    recipe: Recipe,
+    seed: int,
+    begun: bytes | None = None,
+    keep: Callable[[Callable[[], bytes]], None] | None = None,
 ) -> Iterator[dict[str, float]]:
     """Trains `model` in place and measures it after every epoch.
 
     Weights that are pruned go in twenty steps, all in the first half of the training.
 
+    Args:
+        begun: what `keep` was given of the same training, which then goes on there; anything else
+            is passed over.
+        keep: called after each epoch but the last with what returns a checkpoint.
+
     Yields:
         `train_loss`, `loss` and `accuracy` on the validation split; the last epoch's also has
-        `test_loss` and `test_accuracy`.
+        `test_loss` and `test_accuracy`. Those of the epochs in `begun` come first.
 
     Raises:
         Diverged: the training loss is not finite.
@@ -83,39 +183,58 @@ def train(
     peak, factor = optimizer.param_groups[0]["lr"], schedule(whole)
     pause = max(whole // 40, 1)  # steps between two prunings
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for epoch in range(recipe.epochs):
+    checkpoint = Checkpoint(model, optimizer, generator)
+    if begun is not None:
+        try:
+            checkpoint.restore(begun)
+        except ValueError as error:  # it can be done without
+            _log.warning("A checkpoint is not used: %s. The training begins anew.", error)
+    yield from checkpoint.readings
+    for epoch in range(len(checkpoint.readings), recipe.epochs):
         model.train()
         order = torch.randperm(total, generator=generator, device=device)
         losses = torch.zeros((), device=device)
-        for step in range(steps):
-            done = epoch * steps + step
-            if done % pause == 0 and done < whole / 2 + pause:
-                prune_to(model, 2 * (done + pause) / whole)
-            rows = order[step * size : (step + 1) * size]
-            images = data.normalized(data.train.images[rows])
-            if recipe.augment:
-                images = augmented(images, data.flips, generator)
-            images = images.contiguous(memory_format=torch.channels_last)
-            with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
-                logits = model(images)
-            loss = F.cross_entropy(
-                logits.float(), data.train.labels[rows], label_smoothing=recipe.label_smoothing
-            )
-            for group in optimizer.param_groups:
-                group["lr"] = peak * factor(done)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(parameters, recipe.clip, foreach=True)
-            optimizer.step()
-            losses += loss.detach()
+        with _drawing_from(seed, epoch, device):
+            for step in range(steps):
+                done = epoch * steps + step
+                if done % pause == 0 and done < whole / 2 + pause:
+                    prune_to(model, 2 * (done + pause) / whole)
+                rows = order[step * size : (step + 1) * size]
+                images = data.normalized(data.train.images[rows])
+                if recipe.augment:
+                    images = augmented(images, data.flips, generator)
+                images = images.contiguous(memory_format=torch.channels_last)
+                with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
+                    logits = model(images)
+                loss = F.cross_entropy(
+                    logits.float(), data.train.labels[rows], label_smoothing=recipe.label_smoothing
+                )
+                for group in optimizer.param_groups:
+                    group["lr"] = peak * factor(done)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(parameters, recipe.clip, foreach=True)
+                optimizer.step()
+                losses += loss.detach()
         train_loss = float(losses) / steps  # the only wait for the device in an epoch
         if not math.isfinite(train_loss):
             raise Diverged(f"the training loss is {train_loss} after epoch {epoch + 1}")
         reading = {"train_loss": train_loss, **measure(model, data, data.validation)}
+        checkpoint.readings.append(reading)
         if epoch + 1 == recipe.epochs:
             test = measure(model, data, data.test)
             reading |= {f"test_{name}": value for name, value in test.items()}
+        elif keep is not None:
+            keep(checkpoint.dump)
         yield reading
+
+
+@contextmanager
+def _drawing_from(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
+    """What a network draws itself, such as dropout, depends on seed and epoch alone."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed + 1_000_003 * (epoch + 1))
+        yield
 
 
 def batch_size(recipe: Recipe, total: int) -> int:

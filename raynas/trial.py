@@ -124,11 +124,16 @@ class Trial:
     Attributes:
         fidelity: epochs trained.
         metrics: the last readings; those of the test split begin with `test_`.
+        status: `failed` says something of the design; `lost` does not: what carried it out was
+            lost, time and again.
         curve: one mapping of readings per epoch, in order.
         split: which training, validation and test examples were used, as a short hash.
         seed: of weights, augmentation and order of examples.
-        started_at: seconds since 1970 (UTC); seconds: how long it took.
-        error: what went wrong, for a failed or infeasible trial.
+        started_at: seconds since 1970 (UTC); seconds: how long it took. Of a trial that was run
+            again both are of the last attempt.
+        error: what went wrong, for a failed, lost or infeasible trial.
+        log: the end of what a failed trial printed and logged, or what is known of how its process
+            died; None for others.
         reason: of its proposal, when that is known.
     """
 
@@ -146,6 +151,7 @@ class Trial:
     device: str = ""
     node: str = ""
     error: str | None = None
+    log: str | None = None
     reason: Reason | None = None
 
     @property

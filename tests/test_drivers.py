@@ -59,7 +59,8 @@ def through_tune(strategy, at_once):
     from raynas.tune.trainable import _result
 
     watched, running, rng = Watched(new(strategy)), {}, np.random.default_rng(1)
-    searcher = SessionSearcher(watched, None, TRIALS, at_once, math.inf, batches=at_once > 1)
+    given = (watched, None, TRIALS, lambda: at_once, math.inf)
+    searcher = SessionSearcher(*given, batches=at_once > 1, gpus=0.0, max_failures=3)
     for number in count():
         config = searcher.suggest(str(number)) if len(running) < at_once else None
         if isinstance(config, dict):

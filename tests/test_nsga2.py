@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from raynas.objective import Constraint, Objective, pareto_front
+from raynas.strategies.comparable import fitness, ranked
 from raynas.strategies.nsga2 import NSGA2
+from raynas.strategies.nsga2_survivors import Survivors
 from raynas.trial import Reason, Trial
 from tests.spaces import CELL, score
 
@@ -38,7 +40,7 @@ def parents(strategy):
 
 
 def alive(strategy):
-    return {t.number for t in strategy._alive}
+    return {t.number for t in strategy._survivors.trials}
 
 
 def test_designs_are_drawn_until_some_have_results():
@@ -73,7 +75,7 @@ def test_children_of_two_name_both_and_differ_from_the_first():
     strategy = told(measured((0.9, 9), (0.5, 5), (0.1, 1)), crossover=1.0, mutation=0.0)
     made = [p for p in proposals(strategy) if p.reason.kind == "crossover"]
     assert made
-    designs = {t.number: t.architecture for t in strategy._alive}
+    designs = {t.number: t.architecture for t in strategy._survivors.trials}
     for proposal in made:
         first, second = (designs[n] for n in proposal.reason.parents)
         for name, option in proposal.architecture.choices:
@@ -115,7 +117,8 @@ def test_a_stopped_trial_is_compared_where_it_stopped():
 
     fast, slow = learning(0, 0.2, 0.5, 0.6), learning(1, 0.1, 0.5, 0.55)
     stopped = learning(2, 0.15, status="stopped_early")
-    assert told([fast, slow, stopped], ACCURACY)._rank.tolist() == [0, 2, 1]
+    rank, _ = told([fast, slow, stopped], ACCURACY)._survivors.fitness
+    assert rank.tolist() == [0, 2, 1]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -129,3 +132,60 @@ def test_finds_a_front(seed):
     points = {(-m["accuracy"], m["params"]) for m in found}
     every = np.array([(-m["accuracy"], m["params"]) for m in map(score, CELL.enumerate())])
     assert {tuple(p) for p in every[pareto_front(every)]} <= points
+
+
+def made_up(rng, number, stops, digits):
+    """A trial of any kind; few digits make equals."""
+
+    def draw():
+        return round(float(rng.random()), digits)
+
+    metrics = {name: draw() for name in ("accuracy", "params", "flops")}
+    kind = rng.choice(["finished", "stopped_early", "infeasible"], p=[0.5, 0.4, 0.1])
+    if kind == "infeasible":
+        return trial(0, {"params": metrics["params"]}, "infeasible")
+    stopped = stops and kind == "stopped_early"
+    curve = [{"accuracy": draw()} for _ in range(rng.choice([1, 3]) if stopped else 4)]
+    status = "stopped_early" if stopped else "finished"
+    given = {"fidelity": len(curve), "curve": curve, "seed": number}
+    return trial(0, {**metrics, **curve[-1]}, status, **given)
+
+
+@pytest.mark.parametrize("digits", [1, 16])
+@pytest.mark.parametrize("stops", [False, True])
+@pytest.mark.parametrize("constraints", [(), (Constraint("params", "max", 0.5),)])
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+def test_who_lives_is_who_would_if_all_were_ranked_each_time(
+    objectives, constraints, stops, digits
+):
+    wanted = tuple(map(Objective.parse, ("accuracy:max", "params:min", "flops:min")[:objectives]))
+    rng = np.random.default_rng(objectives)
+    survivors, alive = Survivors(wanted, constraints, 6, 12), []
+    for number in range(100):
+        newcomer = made_up(rng, number, stops, digits)
+        survivors.add(newcomer)
+        alive.append(newcomer)
+        rank, room = fitness(alive, wanted, constraints)
+        most = min(max(6, int((room[rank == 0] > 0).sum())), 12)
+        if len(alive) > most:
+            kept = np.sort(np.lexsort((-room, rank))[:most])
+            alive, rank, room = [alive[i] for i in kept], rank[kept], room[kept]
+        assert [id(t) for t in survivors.trials] == [id(t) for t in alive]
+        assert all(
+            np.array_equal(a, b) for a, b in zip(survivors.fitness, (rank, room), strict=True)
+        )
+
+
+def test_most_results_of_a_long_search_are_not_ranked(monkeypatch):
+    calls = []
+
+    def counted(*given):
+        calls.append(given)
+        return ranked(*given)
+
+    monkeypatch.setattr("raynas.strategies.compared.ranked", counted)
+    rng = np.random.default_rng(0)
+    strategy = NSGA2(CELL, BOTH)
+    for number in range(1000):
+        strategy.tell(trial(0, {"accuracy": rng.random(), "params": rng.random()}, seed=number))
+    assert len(calls) < 600

@@ -86,3 +86,21 @@ def test_hypervolume_is_that_of_the_boxes(seed, objectives):
         for some in itertools.combinations(points, size):
             expected -= (-1) ** size * np.prod(1 - np.max(some, axis=0))
     assert hypervolume(points, np.ones(objectives)) == pytest.approx(expected)
+
+
+def test_what_is_dominated_by_a_last_bit_is_off_the_front():
+    points = np.array([[np.nextafter(-0.5, 0), 1000.0, 1000.0], [-0.5, 1000.0, 1000.0]])
+    assert points[0].sum() == points[1].sum()  # rounded
+    assert pareto_front(points).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3, 4])
+def test_few_points_are_ranked_as_many_are(objectives, monkeypatch):
+    rng = np.random.default_rng(objectives)
+    for digits in (1, 1, 1, 16):
+        points = rng.random((40, objectives)).round(digits)
+        points[rng.random(len(points)) < 0.1, 0] = np.nan
+        few = ranks(points)
+        with monkeypatch.context() as patch:
+            patch.setattr("raynas.objective.FEW", 0)
+            assert few.tolist() == ranks(points).tolist()

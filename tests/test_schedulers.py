@@ -1,5 +1,6 @@
 """Early stopping: each rule by hand-worked cases, what a resume restores, and each through Tune."""
 
+import itertools
 import json
 import math
 from dataclasses import dataclass, field
@@ -96,11 +97,11 @@ def test_every_name_is_known_everywhere():
 
 
 def test_halving_keeps_the_front_and_the_lonely():
-    halving = scheduler("asha", BOTH, 18)
+    halving, numbers = scheduler("asha", BOTH, 18), itertools.count()
 
     def told(accuracy, params, epoch=2):
         result = {"epoch": epoch, "accuracy": accuracy, "params": params}
-        return halving.on_trial_result(None, Running.of(0), result)
+        return halving.on_trial_result(None, Running.of(next(numbers)), result)
 
     assert told(0.9, 100) == "CONTINUE"  # the first of a rung always goes on
     assert told(0.8, 200) == "STOP"  # dominated
@@ -242,3 +243,28 @@ def test_each_ends_and_resumes_through_tune(name, objectives, tmp_path):
     assert set(ended.index) == {"finished", "stopped_early"}
     assert ended["finished"] == {EPOCHS}
     assert ended["stopped_early"] <= set(rungs(name, EPOCHS))
+
+
+@pytest.mark.parametrize("name", STOPPING)
+@pytest.mark.parametrize("objectives", [BOTH, BOTH[:1]], ids=["two", "one"])
+def test_a_trial_that_is_run_again_does_not_compete_with_itself(name, objectives):
+    """It is lost after the first rung, and decided upon as if that had not happened."""
+    rng, seed = np.random.default_rng(0), next(i for i in range(9) if not drawn(i, [2, 1, 0]))
+    curves = [(0.5 + 0.4 * rng.random() + np.arange(EPOCHS) / 100).tolist() for _ in range(40)]
+    ends = []
+    for lost in (False, True):
+        stopping = scheduler(name, objectives, EPOCHS)
+        followed = []
+        for number, curve in enumerate(curves):
+            costs = 100.0 + number % 7
+            if lost:
+                first = Running.of(f"{number} first")
+                first.config["jobs"] = json.dumps([{"number": number, "seed": seed}])
+                stopping.on_trial_add(None, first)
+                reading = {"accuracy": curve[0], "params": costs, "trials": "[]"}
+                stopping.on_trial_result(None, first, {**reading, "epoch": 1})
+                stopping.on_trial_error(None, first)
+            followed.append(follow(stopping, number, curve, costs, seed))
+        ends.append(followed)
+    assert ends[0] == ends[1]
+    assert len(set(ends[0])) > 1

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ import pytest
 
 import raynas
 from raynas import archive as archive_module
-from raynas import files, lock, tables
+from raynas import files, lock, patience, tables
 from raynas.archive import Archive, being_written
 from raynas.cli import main
 from raynas.continuing import continue_with_feedback
@@ -25,6 +26,14 @@ from tests.test_archive import info, job, trial
 
 ROOT = Path(__file__).parents[1]
 TWO = {"objectives": ["accuracy:max", "params:min"]}
+
+
+def forget_clients():
+    """Those of another module's server would be used again."""
+    import s3fs
+
+    raynas.remote._system.cache_clear()
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +66,9 @@ def bucket():
         import boto3
 
         boto3.client("s3").create_bucket(Bucket="runs")
+        forget_clients()
         yield "s3://runs"
+        forget_clients()
     server.stdin.close()
     server.stdout.close()
     server.wait(10)
@@ -81,6 +92,14 @@ def hurried(monkeypatch):
     """Leases that are renewed and taken over ten times as fast."""
     for name in ("RENEW", "STALE", "SETTLED"):
         monkeypatch.setattr(lock, name, getattr(lock, name) / 10)
+
+
+def soon(what, seconds=10.0):
+    """Returns when something holds; fails if it does not soon."""
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def numbers(run):
@@ -249,12 +268,16 @@ def test_a_crash_while_rolling_loses_and_doubles_nothing(run, hurried, monkeypat
 def test_a_store_that_does_not_answer_acknowledges_nothing(run, monkeypatch):
     archive = Archive(run)
     with monkeypatch.context() as patch:
-        patch.setattr("raynas.remote.PATIENCE", 0.0)
         patch.setattr(Remote, "_system", property(lambda self: 1 / 0))
-        with pytest.raises(StoreError, match="cannot be used: division by zero"):
-            archive.record(trial(0))
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(archive.record, trial(0))
+            soon(lambda: archive.trouble)
+            archive.stop_waiting()  # as whoever closes it does
+            with pytest.raises(StoreError, match="cannot be used: division by zero"):
+                waiting.result(10)
         with pytest.raises(StoreError):  # and not "is not a run", or "nobody said anything"
             load(str(run))
+    assert archive.trouble == ""
     archive.record(trial(0, 0.7))
     archive.close()
     assert list(tables.trials_from(read(run, TREE).trials)) == [trial(0, 0.7)]
@@ -269,10 +292,11 @@ def test_a_writer_waits_for_a_store_that_comes_back(run, monkeypatch, caplog):
             raise StoreError(f"{self} cannot be used: no route.")
         real(self, content)
 
-    monkeypatch.setattr("raynas.remote.time.sleep", lambda _: None)
+    monkeypatch.setattr(patience, "FIRST", 0.01)
     monkeypatch.setattr(Remote, "write_bytes", write)
     archive.record(trial(0))
-    assert "cannot be used: no route. Nothing is lost: trying again for 600 s." in caplog.text
+    assert "no route. Nothing is lost: it is tried again by itself, for 0 s now." in caplog.text
+    assert "It goes on after 0 s" in caplog.text
     archive.propose(job(1))
     failures = iter([0, 1, 0, 1])  # between the parts of trials and proposals
     archive.close()

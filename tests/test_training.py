@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from raynas.compressing import with_compression
 from raynas.data import load
 from raynas.evaluation import TrainingEvaluator
 from raynas.recipe import Recipe
@@ -124,3 +127,73 @@ def test_no_decay_on_biases_and_norms(data):
     assert all(p.ndim == 1 for p in free["params"])
     assert free["weight_decay"] == 0.0
     assert decayed["weight_decay"] > 0
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(digits, optimizer):
+    space = with_compression(SPACE)  # with weights that are pruned on the way
+    evaluator = TrainingEvaluator(space, digits, Recipe(epochs=4, optimizer=optimizer))
+    evaluator.space = replace(space, build=with_dropout(space))
+    design = space.sample(np.random.default_rng(1))
+    files = Kept()
+    whole = carried_out(evaluator, design, Kept())
+    first = evaluator.evaluate(design, Context(3, files=files, checkpoint="checkpoints/1"))
+    begun = [next(first), next(first), next(first)]
+    first.close()  # the third epoch is done, and lost: its checkpoint is of the second
+    files.files["checkpoints/1"] = files.all[1]
+    torch.manual_seed(99)  # somebody else's
+    assert carried_out(evaluator, design, files) == whole
+    assert begun == whole[0][:3]
+
+
+@pytest.mark.parametrize("what", ["torn", "other", "empty"])
+def test_a_checkpoint_of_something_else_is_passed_over(digits, what):
+    evaluator = TrainingEvaluator(SPACE, digits, Recipe(epochs=2))
+    design, other = (SPACE.sample(np.random.default_rng(i)) for i in (1, 2))
+    files, whole = Kept(), carried_out(evaluator, design, Kept())
+    carried_out(evaluator, other, files)
+    data = files.files["checkpoints/1"]
+    files.files["checkpoints/1"] = {"torn": data[: len(data) // 2], "other": data, "empty": b""}[
+        what
+    ]
+    assert carried_out(evaluator, design, files) == whole
+
+
+class Kept:
+    """Files in memory, and all that were ever kept."""
+
+    def __init__(self):
+        self.files, self.all = {}, []
+
+    def cached(self, name):
+        return self.files.get(name)
+
+    def cache(self, name, data):
+        self.files[name] = data
+        self.all.append(data)
+
+
+def carried_out(evaluator, design, files):
+    """The readings of each epoch, and the weights."""
+    steps = evaluator.evaluate(design, Context(3, files=files, checkpoint="checkpoints/1"))
+    readings = []
+    while True:
+        try:
+            readings.append(next(steps))
+        except StopIteration as end:
+            return readings, end.value
+
+
+def with_dropout(space):
+    def build(architecture, input_shape, num_classes):
+        return torch.nn.Sequential(
+            torch.nn.Dropout(0.1), space.build(architecture, input_shape, num_classes)
+        )
+
+    return build
+
+
+@pytest.fixture(autouse=True)
+def _checkpoints_after_each_epoch(monkeypatch):
+    monkeypatch.setattr("raynas.evaluation.CHECKPOINT", 0.0)
+    monkeypatch.setattr("raynas.evaluation.SHARE", 1e9)

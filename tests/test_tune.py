@@ -71,6 +71,55 @@ def misbehave(architecture):
     return score(architecture)
 
 
+class OutOfMemoryError(RuntimeError):
+    """As torch names it."""
+
+
+def runs_out_of_memory(architecture):
+    if architecture["input_to_a"] == "skip":
+        raise OutOfMemoryError("on this design")
+    return score(architecture)
+
+
+class Missing:
+    """An evaluator that needs a package that the nodes do not have."""
+
+    metrics, epochs, split = None, 1, ""
+
+    def costs(self, architecture):
+        return {}
+
+    def __setstate__(self, state):
+        raise ModuleNotFoundError("No module named 'timm'")
+
+    def __getstate__(self):
+        return {}
+
+
+def test_a_process_goes_on_after_a_trial_that_ran_out_of_memory(cluster, tmp_path):
+    trials = search(tmp_path, evaluator=runs_out_of_memory, strategy="random", trials=16).trials
+    assert sorted(trials["number"]) == list(range(16))
+    short = trials["d.input_to_a"] == "skip"
+    assert short.any()
+    assert set(trials[short]["status"]) == {"failed"}
+    assert set(trials[~short]["status"]) == {"finished"}
+
+
+def test_what_keeps_processes_from_starting_is_said(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr("raynas.tune.searcher.HOPELESS", 1)
+    with pytest.raises(raynas.UserError, match="No module named 'timm'"):
+        search(tmp_path, evaluator=Missing())
+
+
+def test_what_a_failed_trial_printed_is_kept(cluster, tmp_path):
+    def talks(architecture):
+        print("about to fail")
+        raise RuntimeError("as it said")
+
+    trials = search(tmp_path, evaluator=talks, trials=2).trials
+    assert trials["log"].tolist() == ["about to fail"] * 2
+
+
 def test_trials_run_in_parallel_and_all_are_kept(cluster, tmp_path):
     result = search(tmp_path, trials=30)
     assert sorted(result.trials["number"]) == list(range(30))
@@ -252,7 +301,7 @@ def test_images_are_trained_with_the_threads_of_the_trial(cluster, tmp_path):
 
 
 def test_more_than_the_cluster_has_is_refused(cluster, tmp_path):
-    with pytest.raises(raynas.UserError, match="asks for 64 CPUs and 0 GPUs; the cluster has 2"):
+    with pytest.raises(raynas.UserError, match="asks for 64 CPUs and 0 GPUs on one node"):
         search(tmp_path, cpus_per_trial=64)
 
 

@@ -460,7 +460,7 @@ def test_costs_that_nobody_asked_for_are_told_later(run):
     archive = Archive(run)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("raynas.archive.DYING", 0.0)
-        patch.setattr(Archive.__init__, "__defaults__", (0.0,))
+        patch.setattr(Archive.__init__, "__defaults__", (0.0, None))
         with pytest.raises(ArchiveError, match="written by another process"):
             fill_costs(run, kept, evaluator)
     archive.close()

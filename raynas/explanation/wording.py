@@ -42,6 +42,16 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `45 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
 def noun(metric: str) -> str:
     """A metric without its unit: `latency` for `latency_ms`."""
     return metric.rpartition("_")[0].replace("_", " ") if metric in TOLD else metric

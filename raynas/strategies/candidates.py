@@ -94,8 +94,11 @@ class Told:
         self._widened = np.full(2, FIRST)
 
     def add(self, trial: Trial) -> None:
+        identity = self.seen.add(trial)
+        if trial.status == "lost":  # which says nothing of its design
+            return
         self.trials.append(trial)
-        self.identities.append(self.seen.add(trial))
+        self.identities.append(identity)
         read = trial.usable and all(o.name in trial.metrics for o in self.objectives)
         unread = (np.nan,) * len(self.objectives)
         self.losses.append(losses(self.objectives, trial.metrics) if read else unread)

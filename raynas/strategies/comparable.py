@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from raynas.objective import Array, Constraint, Objective, crowding, losses, ranks
+from raynas.objective import Array, Constraint, Mask, Objective, Ranks, crowding, losses, ranks
 from raynas.strategies.standing import standings
 from raynas.trial import Trial
-
-Ranks = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def comparable_losses(
@@ -51,15 +48,19 @@ def fitness(
     behind (Fonseca & Fleming 1998, doi:10.1109/3468.650319, who treat goals so too).
     """
     keep = np.array([allowed(t, constraints) for t in trials], dtype=bool)
-    rank, room = np.zeros(len(trials), dtype=np.int64), np.zeros(len(trials))
+    points = comparable_losses([t for t, k in zip(trials, keep, strict=True) if k], objectives)
+    broken = [t for t, k in zip(trials, keep, strict=True) if not k]
+    places = standings(broken, objectives, constraints)
+    return ranked(keep, points, np.unique(-places, return_inverse=True)[1].ravel())
+
+
+def ranked(keep: Mask, points: Array, behind: Ranks) -> tuple[Ranks, Array]:
+    """Rank and room: losses `[K, M]` of those that keep all constraints, the others by rank."""
+    rank, room = np.zeros(len(keep), dtype=np.int64), np.zeros(len(keep))
     if keep.any():
-        points = comparable_losses([t for t, k in zip(trials, keep, strict=True) if k], objectives)
-        rank[keep], room[keep] = ranks(points), crowding(points)
-    if not keep.all():
-        broken = [t for t, k in zip(trials, keep, strict=True) if not k]
-        places = standings(broken, objectives, constraints)
-        behind = np.unique(-places, return_inverse=True)[1].ravel()
-        rank[~keep] = rank[keep].max(initial=-1) + 1 + behind
+        own = ranks(points)
+        rank[keep], room[keep] = own, crowding(points, own)
+    rank[~keep] = rank[keep].max(initial=-1) + 1 + behind
     return rank, room
 
 

@@ -128,7 +128,7 @@ class CompoundScaling:
 
     def tell(self, trial: Trial) -> None:
         identity = self._seen.add(trial)
-        if identity not in self._told or trial.usable:
+        if trial.status != "lost" and (identity not in self._told or trial.usable):
             self._told[identity] = trial
 
     def _plan(self, designs: Designs, running: set[str]) -> Iterator[Step]:

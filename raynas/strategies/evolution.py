@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from raynas.architecture import Architecture, changes
-from raynas.objective import Constraint, Objective
+from raynas.objective import Constraint, Objective, Ranks
 from raynas.space import Space
 from raynas.strategies.base import Seen
-from raynas.strategies.comparable import Ranks, fitness
+from raynas.strategies.comparable import fitness
 from raynas.trial import Proposal, Reason, Trial
 
 

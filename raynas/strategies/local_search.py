@@ -12,8 +12,7 @@ from raynas.architecture import Architecture, Option
 from raynas.objective import Array, Constraint, Objective, crowding
 from raynas.space import Space
 from raynas.strategies.base import Seen
-from raynas.strategies.comparable import comparable_losses
-from raynas.strategies.standing import excess
+from raynas.strategies.compared import Compared
 from raynas.trial import Proposal, Reason, Trial
 
 KEPT = 100  # members of a climb's front; more would cost time and hardly be visited
@@ -54,36 +53,41 @@ class Climb:
     """
 
     number: int
+    compared: Compared  # the trials of the front
     front: list[Place] = field(default_factory=list)
     starts: int = 0
     last: Place | None = None
 
-    def add(
-        self,
-        place: Place,
-        objectives: Sequence[Objective],
-        constraints: Sequence[Constraint],
-    ) -> bool:
+    def add(self, place: Place) -> bool:
         """Moves to the place if nothing in the front is as good; says whether it did.
 
         Of two the better one is less far beyond the constraints, if either is at all.
         """
-        trials = [*(p.trial for p in self.front), place.trial]
-        points = comparable_losses(trials, objectives)
-        beyond = np.array([excess(t, constraints) for t in trials])
-        new, old = points[-1], points[:-1]
+        compared, own = self.compared, len(self.front)
+        compared.add(place.trial)
+        beyond, finished = compared.beyond, np.isinf(compared.epochs[:-1])
         same, less = beyond[:-1] == beyond[-1], beyond[:-1] < beyond[-1]
-        if (less | (same & (old <= new).all(axis=1))).any():
+        # Who finished keeps its losses, whoever comes: mostly, one of those is as good.
+        ahead = finished & (compared.last[:-1] <= compared.newest()).all(axis=1)
+        points = None if (less | same & ahead).any() else compared.comparable()
+        if points is None or (same & (points[:-1] <= points[-1]).all(axis=1)).any():
+            compared.take_back()
             return False
-        stays = same & ~(new <= old).all(axis=1)
-        self.front = [p for p, s in zip(self.front, stays, strict=True) if s] + [place]
+        new, old = points[-1], points[:-1]
+        stays = np.flatnonzero(same & ~(new <= old).all(axis=1)).tolist()
+        self._keep([*self.front, place], [*stays, own])
         if len(self.front) > KEPT:
-            self.front.pop(int(np.argmin(self.room(objectives))))
+            least = int(np.argmin(self.room()))
+            self._keep(self.front, [i for i in range(len(self.front)) if i != least])
         return True
 
-    def room(self, objectives: Sequence[Objective]) -> Array:
+    def room(self) -> Array:
         """Crowding distance of each of the front."""
-        return crowding(comparable_losses([p.trial for p in self.front], objectives))
+        return crowding(self.compared.comparable())
+
+    def _keep(self, front: Sequence[Place], kept: Sequence[int]) -> None:
+        self.front = [front[i] for i in kept]
+        self.compared.keep(kept)
 
 
 @dataclass
@@ -120,11 +124,12 @@ class LocalSearch:
     # The latest climb, and before it those that may go on: like `Place.tried`, a memory of work.
     _climbs: list[Climb] = field(default_factory=list, init=False)
     _of: dict[int, tuple[Climb, Place]] = field(default_factory=dict, init=False)  # where moved to
-    _best: Climb = field(default_factory=lambda: Climb(0), init=False)  # of all climbs
+    _best: Climb = field(init=False)  # of all climbs
     _seen: Seen = field(init=False)
 
     def __post_init__(self) -> None:
         self._seen = Seen(self.space)
+        self._best = self._climb(0)
 
     def ask(self, rng: np.random.Generator, pending: Sequence[Architecture]) -> Proposal:
         running = {self.space.identity(a) for a in pending}
@@ -159,12 +164,15 @@ class LocalSearch:
             return
         if climb is None:
             if not self._climbs or self._climbs[-1].last is not None:
-                self._climbs.append(Climb(self._climbs[-1].number + 1 if self._climbs else 1))
+                self._climbs.append(self._climb(self._climbs[-1].number + 1 if self._climbs else 1))
             climb = self._climbs[-1]
             climb.starts += 1
-        if climb.add(place, self.objectives, self.constraints):
+        if climb.add(place):
             self._of[trial.number] = climb, place
-        self._best.add(place, self.objectives, self.constraints)
+        self._best.add(place)
+
+    def _climb(self, number: int) -> Climb:
+        return Climb(number, Compared(self.objectives, self.constraints))
 
     def _wanted(self, climb: Climb) -> int:
         return 1 if self.kick and climb.number > 1 else self.starts
@@ -184,7 +192,7 @@ class LocalSearch:
         if len(front) > 1:
             order = np.random.default_rng((salt, len(front))).permutation(len(front))
             half = -(-len(front) // 2)
-            room = climb.room(self.objectives)
+            room = climb.room()
             sought = sorted(order[:half], key=lambda i: -room[i])
             front = [front[i] for i in (*sought, *order[half:])]
         yield from front
@@ -207,7 +215,7 @@ class LocalSearch:
 
     def _start(self, rng: np.random.Generator, pending: Sequence[Architecture]) -> Proposal:
         """A design to begin a climb with."""
-        latest = self._climbs[-1] if self._climbs else Climb(0)
+        latest = self._climbs[-1] if self._climbs else self._climb(0)
         if self.kick and (latest.number > 1 or latest.last is not None):
             front = self._best.front
             origin = front[rng.integers(len(front))].trial

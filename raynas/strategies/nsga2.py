@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from raynas.architecture import Architecture, changes
-from raynas.objective import Array, Constraint, Objective
+from raynas.objective import Constraint, Objective
 from raynas.space import Space
 from raynas.strategies.base import Seen
-from raynas.strategies.comparable import Ranks, allowed, fitness
+from raynas.strategies.comparable import allowed
+from raynas.strategies.nsga2_survivors import Survivors
 from raynas.trial import Proposal, Reason, Trial
 
 MORE = 0.25  # the probability of each further edit of a mutation
@@ -47,17 +48,17 @@ class NSGA2:
     crossover: float = 0.9
     mutation: float = 1.0
     constraints: tuple[Constraint, ...] = ()
-    _alive: list[Trial] = field(default_factory=list, init=False)
-    _rank: Ranks = field(init=False)
-    _room: Array = field(init=False)
+    _survivors: Survivors = field(init=False)
     _seen: Seen = field(init=False)
 
     def __post_init__(self) -> None:
-        self._rank, self._room = np.zeros(0, dtype=np.int64), np.zeros(0)
+        given = (self.objectives, self.constraints, self.population, self.front)
+        self._survivors = Survivors(*given)
         self._seen = Seen(self.space)
 
     def ask(self, rng: np.random.Generator, pending: Sequence[Architecture]) -> Proposal:
-        if not self._alive or len(self._alive) + len(pending) < self.start:
+        alive = self._survivors.trials
+        if not alive or len(alive) + len(pending) < self.start:
             note = f"drawn at random: fewer than {self.start} designs were tried"
             return self._seen.random(rng, pending, note)
         parents: tuple[int, ...] = ()
@@ -73,8 +74,8 @@ class NSGA2:
         if drawn is None:
             note = "drawn at random: a hundred children in a row had been tried"
             return self._seen.random(rng, pending, note)
-        trials = [self._alive[i] for i in parents]
-        told = " and ".join(f"trial {self._alive[i].number} ({self._place(i)})" for i in parents)
+        trials = [alive[i] for i in parents]
+        told = " and ".join(f"trial {alive[i].number} ({self._place(i)})" for i in parents)
         kind, verb = ("crossover", "combines") if len(parents) > 1 else ("mutation", "mutates")
         changed = changes(trials[0].architecture, drawn)
         reason = Reason(
@@ -87,24 +88,17 @@ class NSGA2:
 
     def tell(self, trial: Trial) -> None:
         self._seen.add(trial)
-        if not trial.usable and trial.status != "infeasible":
-            return
-        self._alive.append(trial)
-        self._rank, self._room = fitness(self._alive, self.objectives, self.constraints)
-        spread = int((self._room[self._rank == 0] > 0).sum())  # of equals, two count
-        most = min(max(self.population, spread), self.front)
-        if len(self._alive) > most:
-            kept = np.sort(np.lexsort((-self._room, self._rank))[:most])
-            self._alive = [self._alive[i] for i in kept]
-            self._rank, self._room = self._rank[kept], self._room[kept]
+        if trial.usable or trial.status == "infeasible":
+            self._survivors.add(trial)
 
     def _child(self, rng: np.random.Generator, extra: int) -> tuple[tuple[int, ...], Architecture]:
         """Places of the parents among those alive, and a child of theirs with extra edits."""
+        alive = self._survivors.trials
         a, b = self._winner(rng), self._winner(rng)
-        child = self._alive[a].architecture
+        child = alive[a].architecture
         crossed = a != b and rng.random() < self.crossover
         if crossed:
-            child = self.space.crossover(child, self._alive[b].architecture, rng)
+            child = self.space.crossover(child, alive[b].architecture, rng)
         if not crossed or rng.random() < self.mutation:
             child = self.space.mutate(child, rng)
             while rng.random() < MORE:
@@ -114,10 +108,11 @@ class NSGA2:
         return ((a, b) if crossed else (a,)), child
 
     def _winner(self, rng: np.random.Generator) -> int:
-        a, b = (int(i) for i in rng.integers(len(self._alive), size=2))
-        return min(a, b, key=lambda i: (self._rank[i], -self._room[i]))
+        rank, room = self._survivors.fitness
+        a, b = (int(i) for i in rng.integers(len(rank), size=2))
+        return min(a, b, key=lambda i: (rank[i], -room[i]))
 
     def _place(self, i: int) -> str:
-        if not allowed(self._alive[i], self.constraints):
+        if not allowed(self._survivors.trials[i], self.constraints):
             return "breaks a constraint"
-        return f"front {self._rank[i]}"
+        return f"front {self._survivors.fitness[0][i]}"

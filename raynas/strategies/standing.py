@@ -71,7 +71,7 @@ def _usable(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Array:
     places = np.zeros(len(trials))
     for epoch in np.unique(reached):
         there = np.flatnonzero(reached >= epoch)
-        readings = [_at(trials[int(i)], epoch) for i in there]
+        readings = [reading_at(trials[int(i)], epoch) for i in there]
         told = [all(o.name in r for o in objectives) for r in readings]
         points = np.array(
             [losses(objectives, r) for r, known in zip(readings, told, strict=True) if known]
@@ -83,7 +83,7 @@ def _usable(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Array:
     return places
 
 
-def _at(trial: Trial, epoch: float) -> Metrics:
+def reading_at(trial: Trial, epoch: float) -> Metrics:
     """The readings after an epoch (inf: the last ones); those that never change come along."""
     if np.isinf(epoch) or (trial.status == "stopped_early" and trial.fidelity == epoch):
         return trial.metrics

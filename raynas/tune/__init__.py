@@ -14,6 +14,6 @@ for _name, _value in {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "100000",  # the archive is the truth, not Tune's snapshots
-    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # max_concurrent_trials is the limit
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # the searcher has a limit of its own
 }.items():
     os.environ.setdefault(_name, _value)

@@ -1,7 +1,7 @@
 """The controller of a search by reinforcement learning as an actor of its own.
 
-It may sit on any node and its node may die: Ray starts it again, and it replays the archive. What
-it dumps into the run now and then only shortens that replay.
+Its process may die: Ray starts it again, and it replays the archive. What it dumps into the run
+now and then only shortens that replay.
 """
 
 from __future__ import annotations
@@ -127,13 +127,15 @@ class RemoteStrategy:
         purposes: frozenset[Purpose] = frozenset({"search"}),
         space: Space | None = None,
     ) -> RemoteStrategy:
-        """Starts the actor on any node; it ends with the process that started it.
+        """Starts the actor on the head, which spot nodes come and go around; it ends with the
+        process that started it.
 
         Args:
             purposes: of the trials in the archive that the strategy learns from.
             space: where these must lie, once people have changed what may be proposed.
         """
-        options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
+        head = {"node:__internal_head__": 0.001}
+        options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "resources": head}
         actor = ray.remote(**options)(ControllerActor).remote(make, archive, purposes, space)
         return cls(actor, ray.get(actor.told.remote()))
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
 import socket
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,15 @@ from raynas.strategies import STRATEGIES, Strategy
 from raynas.trial import Purpose
 from raynas.tune import archive_actor
 from raynas.tune.archive_actor import RemoteArchive
+from raynas.tune.cluster import Cluster
 from raynas.tune.controller_actor import RemoteStrategy, settle
+from raynas.tune.forgetting import Forgetting
 from raynas.tune.schedulers import rungs, scheduler
-from raynas.tune.searcher import SessionSearcher
+from raynas.tune.searcher import Places, SessionSearcher
 from raynas.tune.trainable import DesignTrial, Work
+
+JOINING = 60.0  # seconds that the workers of a cluster may take to join it
+MAX_FAILURES = 3  # of runs that were begun before there was a setting for it
 
 
 class TuneDriver:
@@ -48,6 +53,8 @@ class TuneDriver:
         self._ours = not ray.is_initialized()
         if self._ours:
             _connect(address)
+        self._cluster = Cluster()
+        self._searcher: SessionSearcher | None = None
 
     def open(self, folder: Path) -> RemoteArchive:
         """Starts the archive actor of a run, or finds the one that serves it."""
@@ -93,38 +100,49 @@ class TuneDriver:
             UserError: no node has what one trial asks for.
             Exception: what a strategy or the archive raised; finished trials are kept.
         """
-        cpus, gpus = settings["cpus_per_trial"], settings["gpus_per_trial"]
-        if gpus is None:
-            gpus = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
-        places = _slots(cpus, gpus)
-        batches = evaluator.epochs == 1
-        searcher = SessionSearcher(session, archive, trials, places, deadline, batches)
-        stops = rungs(settings["scheduler"], evaluator.epochs)
-        device = "cuda" if gpus else "cpu"
-        timeout = settings["trial_timeout"]
-        work = Work(
-            evaluator, session.objectives, archive, frozenset(stops), cpus, device, timeout, gpus
+        cpus, gpus = self._asked(settings)
+        slots = partial(self._cluster.slots, cpus, gpus)
+        self._cluster.look()
+        most = settings.get("max_concurrent")
+        if not most:
+            self._wait_for_workers()
+        if not most and not self._cluster.had_room(cpus, gpus):
+            raise UserError(self._cluster.why_none(cpus, gpus))
+        self._searcher = searcher = SessionSearcher(
+            session,
+            archive,
+            trials,
+            slots,
+            deadline,
+            evaluator.epochs == 1,
+            gpus,
+            settings.get("max_failures", MAX_FAILURES),
+            most,
         )
+        given = (settings["scheduler"], session.objectives, evaluator.epochs)
+        stopping = scheduler(*given, session.past, deadline)
+        stops = frozenset(rungs(settings["scheduler"], evaluator.epochs))
+        device, timeout = "cuda" if gpus else "cpu", settings["trial_timeout"]
+        work = Work(evaluator, session.objectives, archive, stops, cpus, device, timeout)
         trainable = tune.with_resources(
-            tune.with_parameters(DesignTrial, work=work), {"cpu": cpus, "gpu": gpus}
+            tune.with_parameters(DesignTrial, work=work),
+            lambda config: tune.PlacementGroupFactory([{"CPU": cpus, "GPU": config["gpus"]}]),
         )
         with tempfile.TemporaryDirectory(prefix="raynas-tune-") as scratch:
             tune.Tuner(
                 trainable,
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
-                    scheduler=scheduler(
-                        settings["scheduler"], session.objectives, evaluator.epochs, session.past
-                    ),
+                    scheduler=stopping,
                     num_samples=-1,
-                    max_concurrent_trials=2 * places,
-                    reuse_actors=True,
+                    reuse_actors=True,  # how many there are at once is for the searcher to say
                 ),
                 run_config=tune.RunConfig(
                     name="search",
                     storage_path=scratch,
                     verbose=0,
                     stop=_Deadline(deadline),
+                    callbacks=[Places(searcher), Forgetting()],
                     failure_config=tune.FailureConfig(max_failures=0),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),
@@ -136,14 +154,52 @@ class TuneDriver:
             raise KeyboardInterrupt
         return searcher.ended_because
 
+    def around(self) -> Mapping[str, Any]:
+        """What is known of the cluster now (`raynas.watching`); looks at its nodes."""
+        self._cluster.look()
+        if (searcher := self._searcher) is None:
+            return {}
+        return {
+            "driver": "tune",
+            "cluster": ray.get_runtime_context().gcs_address,
+            "nodes": self._cluster.nodes,
+            "gone": self._cluster.gone,
+            "slots": searcher.slots(),
+            "wanted": searcher.wanted,
+            "waiting": searcher.waiting,
+            "restarts": searcher.restarts,
+        }
+
     def whole_node(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         """What a trial asks for that is alone: all processors of a node, and a whole GPU."""
-        most = max((node["Resources"].get("CPU", 1) for node in ray.nodes()), default=1)
-        gpus = settings["gpus_per_trial"]
+        self._cluster.look()
+        gpus = self._asked(settings)[1]
+        fit = [n for n in self._cluster.nodes if not gpus or n["gpus"] >= 1]
+        most = max((int(node["cpus"]) for node in fit), default=1)
         return {
-            "cpus_per_trial": max(int(most), settings["cpus_per_trial"]),
+            "cpus_per_trial": max(most, settings["cpus_per_trial"]),
             "gpus_per_trial": max(gpus, 1.0) if gpus else gpus,
         }
+
+    def scoring(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a trial asks for that trains nothing: no GPU, where there are nodes without."""
+        del settings
+        self._cluster.look()
+        return {"gpus_per_trial": 0.0} if self._cluster.has_nodes_without_gpu else {}
+
+    def _wait_for_workers(self) -> None:
+        """Gives those of a cluster that was started just now some time to join it."""
+        until = time.monotonic() + JOINING
+        while not any(node["cpus"] for node in self._cluster.nodes) and time.monotonic() < until:
+            time.sleep(1)
+            self._cluster.look()
+
+    def _asked(self, settings: Mapping[str, Any]) -> tuple[int, float]:
+        """The processors and the share of a GPU that a trial is given."""
+        gpus = settings["gpus_per_trial"]
+        if gpus is None:
+            gpus = 1.0 if self._cluster.has_gpus else 0.0
+        return settings["cpus_per_trial"], gpus
 
     def disconnect(self) -> None:
         """Leaves the cluster, or ends the one that was started here."""
@@ -177,20 +233,6 @@ def _knock(address: str) -> None:
             f"no Ray cluster answers at {address!r}: {error}. Start one with `ray start --head`, "
             "or leave --address away."
         ) from None
-
-
-def _slots(cpus: int, gpus: float) -> int:
-    have = ray.cluster_resources()
-    fits = have.get("CPU", 0) / cpus if cpus else math.inf
-    if gpus:
-        fits = min(fits, have.get("GPU", 0) / gpus)
-    if fits < 1:
-        raise UserError(
-            f"a trial asks for {cpus} CPUs and {gpus:g} GPUs; the cluster has "
-            f"{have.get('CPU', 0):g} and {have.get('GPU', 0):g}. Lower --cpus-per-trial or "
-            "--gpus-per-trial."
-        )
-    return int(fits)
 
 
 class _Deadline(tune.Stopper):  # type: ignore[misc]  # ray has no types here

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import deque
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -52,14 +52,27 @@ def rungs(name: str, epochs: int) -> list[int]:
 
 
 def scheduler(
-    name: str, objectives: Sequence[Objective], epochs: int, past: Iterable[Past] = ()
+    name: str,
+    objectives: Sequence[Objective],
+    epochs: int,
+    past: Iterable[Past] = (),
+    deadline: float = math.inf,
 ) -> TrialScheduler:
     """The scheduler of this name; what cannot stop anything early trains all to the end.
 
     Args:
         name: `asha`, `bohb`, `median` or `none`.
         past: trials of an earlier part of the search: those that follow are compared with them.
+        deadline: time.monotonic() after which no trial is begun that still waits for a place.
     """
+    made = _scheduler(name, objectives, epochs, past)
+    made.deadline = deadline
+    return made
+
+
+def _scheduler(
+    name: str, objectives: Sequence[Objective], epochs: int, past: Iterable[Past]
+) -> InOrder | Halving | Median:
     stops = rungs(name, epochs)
     if not stops:
         return InOrder()
@@ -76,12 +89,16 @@ def scheduler(
 class InOrder(FIFOScheduler):  # type: ignore[misc]  # ray has no types here
     """Runs trials in order, to the end."""
 
+    deadline = math.inf
+
     def choose_trial_to_run(self, controller: Any) -> Any:
-        return _waiting(controller)
+        return _waiting(controller, self.deadline)
 
 
 class Halving(AsyncHyperBandScheduler):  # type: ignore[misc]  # ray has no types here
     """Tune's own ASHA (Li et al. 2020, arXiv:1810.05934), in one bracket or several."""
+
+    deadline = math.inf
 
     def __init__(
         self,
@@ -109,10 +126,17 @@ class Halving(AsyncHyperBandScheduler):  # type: ignore[misc]  # ray has no type
     def on_trial_add(self, controller: Any, trial: Any) -> None:
         """Places a trial in its bracket; Tune would draw one from the global generator."""
         del controller
-        self._trial_info[trial.trial_id] = self._brackets[drawn(_seed(trial), self._lengths)]
+        self._trial_info[trial.trial_id] = self._brackets[drawn(_job(trial)["seed"], self._lengths)]
+
+    def on_trial_error(self, controller: Any, trial: Any) -> None:
+        """Forgets a trial that is run again: it is not to compete with itself."""
+        del controller
+        bracket = self._trial_info.pop(trial.trial_id)
+        for _, recorded in bracket._rungs:
+            recorded.pop(trial.trial_id, None)
 
     def choose_trial_to_run(self, controller: Any) -> Any:
-        return _waiting(controller)
+        return _waiting(controller, self.deadline)
 
 
 class Median(MedianStoppingRule):  # type: ignore[misc]  # ray has no types here
@@ -121,6 +145,8 @@ class Median(MedianStoppingRule):  # type: ignore[misc]  # ray has no types here
     A trial is stopped if its best reading so far is worse than the median of what the others had
     on average up to the same epoch.
     """
+
+    deadline = math.inf
 
     def __init__(
         self, objective: Objective, stops: Sequence[int], past: Iterable[Past] = ()
@@ -154,8 +180,13 @@ class Median(MedianStoppingRule):  # type: ignore[misc]  # ray has no types here
         while len(self._results) > MEMORY:
             del self._results[next(iter(self._results))]
 
+    def on_trial_error(self, controller: Any, trial: Any) -> None:
+        """As in `Halving`."""
+        del controller
+        self._results.pop(trial, None)
+
     def choose_trial_to_run(self, controller: Any) -> Any:
-        return _waiting(controller)
+        return _waiting(controller, self.deadline)
 
 
 class ParetoStopping(InOrder):
@@ -177,21 +208,26 @@ class ParetoStopping(InOrder):
         self._objectives = objectives
         self._rule = rule
         self._lengths = [len(bracket) for bracket in brackets]
-        self._brackets: list[dict[int, deque[tuple[float, ...]]]] = [
-            {stop: deque(maxlen=MEMORY) for stop in bracket} for bracket in brackets
+        # By the number of the job: of one that is run again the last reading counts.
+        self._brackets: list[dict[int, dict[int, tuple[float, ...]]]] = [
+            {stop: {} for stop in bracket} for bracket in brackets
         ]
         for trial in past:
             for stop, reached in self._brackets[drawn(trial.seed, self._lengths)].items():
                 if reading := _reading(trial, stop, [o.name for o in objectives]):
-                    reached.append(losses(objectives, reading))
+                    reached[trial.number] = losses(objectives, reading)
 
     def on_trial_result(self, _controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        bracket = self._brackets[drawn(_seed(trial), self._lengths)]
+        job = _job(trial)
+        bracket = self._brackets[drawn(job["seed"], self._lengths)]
         reached = bracket.get(result.get("epoch", 0))
         if reached is None or not all(o.name in result for o in self._objectives):
             return str(TrialScheduler.CONTINUE)
-        reached.append(losses(self._objectives, result))
-        goes_on = self._rule(np.array(reached))
+        reached.pop(job["number"], None)
+        reached[job["number"]] = losses(self._objectives, result)
+        if len(reached) > MEMORY:
+            del reached[next(iter(reached))]
+        goes_on = self._rule(np.array([*reached.values()]))
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
 
@@ -233,9 +269,9 @@ def drawn(seed: int, lengths: Sequence[int]) -> int:
     return int(rng.choice(len(lengths), p=weights / weights.sum()))
 
 
-def _seed(trial: Trial) -> int:
-    """Of the job that a Tune trial carries out; where there are rungs, it is one."""
-    return int(json.loads(trial.config["jobs"])[0]["seed"])
+def _job(trial: Trial) -> dict[str, Any]:
+    """What a Tune trial carries out; where there are rungs, it is one job."""
+    return dict(json.loads(trial.config["jobs"])[0])
 
 
 def _reading(trial: Past, stop: int, names: Sequence[str]) -> Metrics | None:
@@ -246,7 +282,7 @@ def _reading(trial: Past, stop: int, names: Sequence[str]) -> Metrics | None:
     return reading if all(name in reading for name in names) else None
 
 
-def _waiting(controller: Any) -> Any:
+def _waiting(controller: Any, deadline: float) -> Any:
     """The first pending trial whose process is not starting already.
 
     Tune's own choice includes those that are: it then gives the trial to a process that just
@@ -254,6 +290,11 @@ def _waiting(controller: Any) -> Any:
     come up (3 times slower when measured). It also walks over all trials of the search each time.
     """
     inner = controller._tune_controller
+    if time.monotonic() >= deadline:
+        for trial in list(inner._pending_trials):
+            trial.init_local_path()  # Tune's results ask for it, also of what never began
+            inner.stop_trial(trial)  # it is run when the search is resumed
+        return None
     for trial in inner._pending_trials_list:
         actor = inner._trial_to_actor.get(trial)
         starting = actor is not None and inner._actor_manager.is_actor_started(actor)

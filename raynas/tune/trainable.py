@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import platform
@@ -18,6 +19,7 @@ from raynas.objective import Objective
 from raynas.session import Context, Evaluator, carry_out
 from raynas.trial import Job, Trial, job_from_dict
 from raynas.tune.archive_actor import RemoteArchive
+from raynas.tune.output import Output
 
 REPORT_SECONDS = 2.0  # between reports of a trial that crosses no rung
 
@@ -29,7 +31,6 @@ class Work:
     Attributes:
         rungs: epochs at which the scheduler decides; a trial always reports there.
         timeout: seconds after which a trial is given up, hanging or not.
-        gpu_share: of a GPU's memory that a trial may take, 0 without GPUs.
     """
 
     evaluator: Evaluator
@@ -39,7 +40,6 @@ class Work:
     cpus: int
     device: str
     timeout: float | None
-    gpu_share: float
 
 
 class DesignTrial(tune.Trainable):  # type: ignore[misc]  # ray has no types here
@@ -47,16 +47,18 @@ class DesignTrial(tune.Trainable):  # type: ignore[misc]  # ray has no types her
 
     def setup(self, config: dict[str, Any], work: Work) -> None:
         self._work = work
-        if work.gpu_share:
+        self._output = Output()
+        self._out_of_memory = self._crowded = False
+        self._gpus: float = config["gpus"]  # of all trials of this process
+        if self._gpus:
             import torch
 
-            torch.cuda.set_per_process_memory_fraction(min(work.gpu_share, 1.0))
+            if torch.cuda.is_available():
+                torch.cuda.set_per_process_memory_fraction(min(self._gpus, 1.0))
         self._begin(config)
 
     def reset_config(self, config: dict[str, Any]) -> bool:
-        """Takes the next job; False asks for a fresh process, where memory ran out before."""
-        if self._out_of_memory:
-            return False
+        """Takes the next job. Never False: Tune takes that for a failed trial, and tells nobody."""
         self._end()
         self._begin(config)
         return True
@@ -66,6 +68,8 @@ class DesignTrial(tune.Trainable):  # type: ignore[misc]  # ray has no types her
         done: list[Trial] = []
         while True:
             trial, recorded = self._advance()
+            if self._crowded:
+                return {**_result(done, recorded=True), "crowded": True}
             if not recorded:
                 return _result([trial], recorded=False)
             done.append(trial)
@@ -83,7 +87,9 @@ class DesignTrial(tune.Trainable):  # type: ignore[misc]  # ray has no types her
         began = time.monotonic()
         for trial, weights in self._progress:
             if trial.status != "stopped_early":
-                return self._finish(trial, weights), True
+                self._out_of_memory |= (trial.error or "").startswith("OutOfMemoryError")
+                self._crowded = self._out_of_memory and 0 < self._gpus < 1
+                return (trial, False) if self._crowded else (self._finish(trial, weights), True)
             if self._worth_reporting(trial.fidelity, time.monotonic() - began):
                 return trial, False
         raise RuntimeError("an evaluation ended without a last trial")
@@ -93,11 +99,14 @@ class DesignTrial(tune.Trainable):  # type: ignore[misc]  # ray has no types her
             return False  # the finished trial follows at once
         return epoch in self._work.rungs or seconds >= REPORT_SECONDS
 
+    def ping(self) -> None:
+        """Answers, as long as the process lives."""
+
     def cleanup(self) -> None:
         self._end()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing to save: a trial that is lost begins anew."""
+        """Nothing to save: evaluations keep checkpoints in the run's folder (`Context`)."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """See `save_checkpoint`."""
@@ -105,13 +114,14 @@ class DesignTrial(tune.Trainable):  # type: ignore[misc]  # ray has no types her
     def _begin(self, config: dict[str, Any]) -> None:
         self._jobs = deque(job_from_dict(data) for data in json.loads(config["jobs"]))
         self._again = set(json.loads(config["again"]))
-        self._out_of_memory = False
+        self._out_of_memory = self._crowded = False
         self._begin_job()
 
     def _begin_job(self) -> None:
         work = self._work
         self._job = self._jobs.popleft()
-        context = Context(self._job.seed, work.cpus, work.device, work.archive)
+        self._output.clear()
+        context = Context(0, work.cpus, work.device, work.archive).of(self._job)
         self._progress: Generator[tuple[Trial, Any], None, None] = carry_out(
             self._job, work.evaluator, work.objectives, context, work.timeout
         )
@@ -123,11 +133,11 @@ class DesignTrial(tune.Trainable):  # type: ignore[misc]  # ray has no types her
 
     def _finish(self, trial: Trial, weights: bytes | None) -> Trial:
         self._stop_watchdog()
-        trial = replace(trial, node=platform.node())
+        log = self._output.tail if trial.status == "failed" else None
+        trial = replace(trial, node=platform.node(), log=log)
         archive = self._work.archive
         keep = weights if weights is not None and archive.wants_weights(trial) else None
         archive.record(trial, keep)  # acknowledged before Tune hears of it
-        self._out_of_memory |= (trial.error or "").startswith("OutOfMemoryError")
         return trial
 
     def _give_up(self, job: Job) -> None:
@@ -145,6 +155,7 @@ class DesignTrial(tune.Trainable):  # type: ignore[misc]  # ray has no types her
             started_at=time.time() - (self._work.timeout or 0.0),
             node=platform.node(),
             error=error,
+            log=self._output.tail,
         )
         self._work.archive.record(trial)
         os._exit(1)
@@ -152,7 +163,9 @@ class DesignTrial(tune.Trainable):  # type: ignore[misc]  # ray has no types her
     def _end(self) -> None:
         self._stop_watchdog()
         self._progress.close()  # frees what the evaluation holds
-        if self._work.gpu_share:
+        if self._out_of_memory:
+            gc.collect()  # what failed stands in a cycle of traces
+        if self._gpus:
             import torch
 
             torch.cuda.empty_cache()
@@ -164,10 +177,11 @@ class DesignTrial(tune.Trainable):  # type: ignore[misc]  # ray has no types her
 
 def _result(trials: list[Trial], recorded: bool) -> dict[str, Any]:
     """What Tune is told: the trials as one string (nested values would come back flattened)."""
+    last = trials[-1] if trials else None
     return {
-        **trials[-1].metrics,
+        **(last.metrics if last else {}),
         "trials": json.dumps([trial.to_dict() for trial in trials]),
         "recorded": recorded,
         "done": recorded,
-        "epoch": trials[-1].fidelity,
+        "epoch": last.fidelity if last else 0,
     }
