@@ -108,6 +108,7 @@ LAYER = {  # a file or folder of raynas/ -> its layer; a new file fails until so
     "design_session": 4,
     "auditing": 4,
     "catalogue": 4,
+    "arguments": 4,
     "cli": 4,
     "commands": 4,
     "columns": 1,

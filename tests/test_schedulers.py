@@ -11,7 +11,7 @@ import pytest
 
 import raynas
 import raynas.tune  # before ray, which reads its environment when imported
-from raynas.cli import SCHEDULERS
+from raynas.arguments import SCHEDULERS
 from raynas.objective import Objective
 from raynas.trial import Trial
 from raynas.tune.schedulers import (
