@@ -161,6 +161,8 @@ def _measured(
 class _LocalDriver:
     """One trial after another in this process."""
 
+    starting = 0.0  # seconds: there is no process to start
+
     def open(self, folder: Path) -> Archive:
         return Archive(folder)
 

@@ -100,11 +100,16 @@ class Parts:
             if stage.trials > 0:
                 yield stage
 
+    def _by(self, share: float = 1.0) -> float:
+        """When so much of the time is used up (time.monotonic); starting processes uses none."""
+        starting: float = self.driver.starting
+        return self.begun + starting + share * self.seconds
+
     def _by_proxy(self, how: Proxy) -> Iterator[Stage]:
         """Scoring designs without training, and training the best."""
         scorer = self.sessions.scorer(how.name)
         title = f"1 of 2: scoring up to {{:,}} designs by {how.by}"
-        yield self.sessions.searching(scorer, title, self.begun + BY_PROXY * self.seconds)
+        yield self.sessions.searching(scorer, title, self._by(BY_PROXY))
         finals = to_train(self.sessions.allowed(SEARCH), self.info, how)
         yield self._alone(finals, len(finals), self.sessions.full, "2 of 2")
 
@@ -114,29 +119,25 @@ class Parts:
         plan = self.sessions.plan(self.trials - part.before)
         level, said = self.info.settings["explanation_level"], bool(self.info.now.turns)
         parts = ("uniform_probe", "search", *plan.parts)
-        ends = {
-            part: self.begun + until(level, part, plan, self.seconds) * self.seconds
-            for part in parts
-        }
+        ends = {part: until(level, part, plan, self.seconds) for part in parts}
         if said and (tests := self._suggested()) is not None:
-            yield self._bought(tests, self.begun + steered.SECONDS * self.seconds)
+            yield self._bought(tests, self._by(steered.SECONDS))
         if plan.probes:
-            yield self._probing(plan, ends["uniform_probe"])
+            yield self._probing(plan, self._by(ends["uniform_probe"]))
         if left := self.sessions.ledger.searched(self.trials, plan, part.first):
             many = f", up to {left:,} designs" if math.isinf(self.seconds) else ""
             title = f"searching{many}" if plan != Plan() else ""
             yield replace(
-                self.sessions.searching(self.evaluator, title, ends["search"]), trials=left
+                self.sessions.searching(self.evaluator, title, self._by(ends["search"])),
+                trials=left,
             )
         for name in plan.parts:
-            in_time = time.monotonic() < ends[name]
+            in_time = time.monotonic() < self._by(ends[name])
             if in_time and (order := self._buyer(plan).order(name)) is not None:
-                yield self._bought(order, ends[name])
+                yield self._bought(order, self._by(ends[name]))
         left = self.trials - self.sessions.ledger.spent() if said else 0
-        if left > 0 and time.monotonic() < self.begun + self.seconds:  # bought before, partly
-            stage = self.sessions.searching(
-                self.evaluator, "searching on", self.begun + self.seconds
-            )
+        if left > 0 and time.monotonic() < self._by():  # bought before, partly
+            stage = self.sessions.searching(self.evaluator, "searching on", self._by())
             yield replace(stage, trials=left)
 
     def _suggested(self) -> Order | None:
@@ -150,13 +151,13 @@ class Parts:
         buyer = replace(self._buyer(Plan()), trials=sys.maxsize)
         order = buyer.audit(count - buyer.pending(), count // OTHERS)
         if order is not None:
-            yield self._bought(order, self.begun + self.seconds)
+            yield self._bought(order, self._by())
 
     def _finally(self) -> Iterator[Stage]:
         """Training the design that people agreed on to the end."""
         count = len(self.final) + self.sessions.ledger.unfinished(FINAL)
         title = f"training the design fully, with {count} fresh seeds"
-        yield self._bought(Order(FINAL, self.final, count, title), self.begun + self.seconds)
+        yield self._bought(Order(FINAL, self.final, count, title), self._by())
 
     def _buyer(self, plan: Plan) -> Buyer:
         return Buyer(self.folder, self.info, self.sessions.over(self.evaluator), plan, self.trials)
@@ -202,7 +203,7 @@ class Parts:
     def _weights(self, shared: Shared) -> Stage:
         """Trains the shared weights."""
         info, epochs = self.info, shared.epochs or LONGER * self.sessions.full.epochs
-        until = self.begun + SHARES["supernet"] * self.seconds
+        until = self._by(SHARES["supernet"])
         trainer = SupernetEvaluator(
             replace(
                 self.sessions.full,
@@ -224,7 +225,7 @@ class Parts:
         """Scores designs by the shared weights: what the training came to, or a strategy says."""
         scorer = SharedEvaluator(self.sessions.full, weights)
         title = "2 of 3: scoring up to {:,} designs by the shared weights"
-        until = self.begun + SHARES["search"] * self.seconds
+        until = self._by(SHARES["search"])
         if not row_of(self.info).one_shot:
             return self.sessions.searching(scorer, title, until)
         first = [
@@ -243,7 +244,7 @@ class Parts:
         session = self.sessions.fixed(designs, TRAINED, full)
         left = wanted - self.sessions.done(TRAINED, designs)
         title = f"{part}: training {left} designs alone"
-        until = self.begun + self.seconds
+        until = self._by()
         settings = {**self.info.settings, "scheduler": "none"}  # so that the ranking can be judged
         return Stage(session, full, settings, left, until, title)
 

@@ -7,6 +7,7 @@ from sklearn.datasets import load_digits
 import raynas as enas
 
 pytestmark = pytest.mark.slow
+SMALL = {"trials": 8, "epochs": 4}  # what the listings leave to the time that they have
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,8 @@ def problem(my_dataset, tmp_path, monkeypatch):
 
 
 def test_listing_1_search_and_explanations(problem, capsys):
-    result = enas.search(problem, explanation_level="detailed", time_budget_hours=0.003, epochs=4)
+    given = {"explanation_level": "detailed", "time_budget_hours": 0.1}
+    result = enas.search(problem, **given, **SMALL)
     architecture, performance = result.architecture, result.performance
     print(f"Architecture: {architecture}")
     print(f"Performance: {performance}")
@@ -47,8 +49,8 @@ def test_listing_2_feedback(problem):
         problem,
         allow_feedback=True,
         explanation_level="standard",
-        time_budget_hours=0.003,
-        epochs=4,
+        time_budget_hours=0.1,
+        **SMALL,
     )
     before = result.performance["accuracy"]
     feedback = {
@@ -58,7 +60,7 @@ def test_listing_2_feedback(problem):
         },
         "constraint_update": {"prioritize": "accuracy_over_size"},
     }
-    refined = result.continue_with_feedback(feedback, time_budget_hours=0.003)
+    refined = result.continue_with_feedback(feedback, trials=6)
     assert refined.path == result.path, "it is the same run"
     assert len(refined.trials) > len(result.trials)
     assert refined.architecture["layer1.kernel_size"] == 7

@@ -40,6 +40,10 @@ class TuneDriver:
     Args:
         address: of a cluster to join (`auto`, `HOST:PORT`); None starts Ray in this machine.
 
+    Attributes:
+        starting: seconds that the first process of each part took to start, in all: budgets of
+            time leave them out.
+
     Raises:
         UserError: the cluster cannot be joined.
     """
@@ -55,6 +59,7 @@ class TuneDriver:
             _connect(address)
         self._cluster = Cluster()
         self._searcher: SessionSearcher | None = None
+        self.starting = 0.0
 
     def open(self, folder: Path) -> RemoteArchive:
         """Starts the archive actor of a run, or finds the one that serves it."""
@@ -87,7 +92,8 @@ class TuneDriver:
         trials: int,
         deadline: float,
     ) -> str:
-        """Runs up to `trials` jobs, or until `deadline` (time.monotonic).
+        """Runs up to `trials` jobs, or until `deadline` (time.monotonic), which the start of the
+        first process puts off.
 
         At the deadline running trials are stopped and kept with what they have. An interrupt
         stops Tune in good order; what was running is run again on resume.
@@ -120,7 +126,7 @@ class TuneDriver:
             most,
         )
         given = (settings["scheduler"], session.objectives, evaluator.epochs)
-        stopping = scheduler(*given, session.past, deadline)
+        stopping = scheduler(*given, session.past, searcher.time_is_up)
         stops = frozenset(rungs(settings["scheduler"], evaluator.epochs))
         device, timeout = "cuda" if gpus else "cpu", settings["trial_timeout"]
         work = Work(evaluator, session.objectives, archive, stops, cpus, device, timeout)
@@ -141,12 +147,13 @@ class TuneDriver:
                     name="search",
                     storage_path=scratch,
                     verbose=0,
-                    stop=_Deadline(deadline),
+                    stop=_Deadline(searcher.time_is_up),
                     callbacks=[Places(searcher), Forgetting()],
                     failure_config=tune.FailureConfig(max_failures=0),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),
             ).fit()
+        self.starting += searcher.starting
         if searcher.error:
             raise searcher.error
         settle(session.strategy)
@@ -238,11 +245,11 @@ def _knock(address: str) -> None:
 class _Deadline(tune.Stopper):  # type: ignore[misc]  # ray has no types here
     """Stops each trial at its next report after the deadline; it is kept as stopped early."""
 
-    def __init__(self, deadline: float) -> None:
-        self._deadline = deadline
+    def __init__(self, is_over: Callable[[], bool]) -> None:
+        self._is_over = is_over
 
     def __call__(self, *_: Any) -> bool:
-        return time.monotonic() >= self._deadline
+        return self._is_over()
 
     def stop_all(self) -> bool:
         return False

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -56,17 +55,17 @@ def scheduler(
     objectives: Sequence[Objective],
     epochs: int,
     past: Iterable[Past] = (),
-    deadline: float = math.inf,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> TrialScheduler:
     """The scheduler of this name; what cannot stop anything early trains all to the end.
 
     Args:
         name: `asha`, `bohb`, `median` or `none`.
         past: trials of an earlier part of the search: those that follow are compared with them.
-        deadline: time.monotonic() after which no trial is begun that still waits for a place.
+        is_over: whether the time is up, so that no trial is begun that still waits for a place.
     """
     made = _scheduler(name, objectives, epochs, past)
-    made.deadline = deadline
+    made.is_over = is_over
     return made
 
 
@@ -89,16 +88,16 @@ def _scheduler(
 class InOrder(FIFOScheduler):  # type: ignore[misc]  # ray has no types here
     """Runs trials in order, to the end."""
 
-    deadline = math.inf
+    is_over: Callable[[], bool] = staticmethod(lambda: False)
 
     def choose_trial_to_run(self, controller: Any) -> Any:
-        return _waiting(controller, self.deadline)
+        return _waiting(controller, self.is_over)
 
 
 class Halving(AsyncHyperBandScheduler):  # type: ignore[misc]  # ray has no types here
     """Tune's own ASHA (Li et al. 2020, arXiv:1810.05934), in one bracket or several."""
 
-    deadline = math.inf
+    is_over: Callable[[], bool] = staticmethod(lambda: False)
 
     def __init__(
         self,
@@ -136,7 +135,7 @@ class Halving(AsyncHyperBandScheduler):  # type: ignore[misc]  # ray has no type
             recorded.pop(trial.trial_id, None)
 
     def choose_trial_to_run(self, controller: Any) -> Any:
-        return _waiting(controller, self.deadline)
+        return _waiting(controller, self.is_over)
 
 
 class Median(MedianStoppingRule):  # type: ignore[misc]  # ray has no types here
@@ -146,7 +145,7 @@ class Median(MedianStoppingRule):  # type: ignore[misc]  # ray has no types here
     on average up to the same epoch.
     """
 
-    deadline = math.inf
+    is_over: Callable[[], bool] = staticmethod(lambda: False)
 
     def __init__(
         self, objective: Objective, stops: Sequence[int], past: Iterable[Past] = ()
@@ -186,7 +185,7 @@ class Median(MedianStoppingRule):  # type: ignore[misc]  # ray has no types here
         self._results.pop(trial, None)
 
     def choose_trial_to_run(self, controller: Any) -> Any:
-        return _waiting(controller, self.deadline)
+        return _waiting(controller, self.is_over)
 
 
 class ParetoStopping(InOrder):
@@ -282,7 +281,7 @@ def _reading(trial: Past, stop: int, names: Sequence[str]) -> Metrics | None:
     return reading if all(name in reading for name in names) else None
 
 
-def _waiting(controller: Any, deadline: float) -> Any:
+def _waiting(controller: Any, is_over: Callable[[], bool]) -> Any:
     """The first pending trial whose process is not starting already.
 
     Tune's own choice includes those that are: it then gives the trial to a process that just
@@ -290,7 +289,7 @@ def _waiting(controller: Any, deadline: float) -> Any:
     come up (3 times slower when measured). It also walks over all trials of the search each time.
     """
     inner = controller._tune_controller
-    if time.monotonic() >= deadline:
+    if is_over():
         for trial in list(inner._pending_trials):
             trial.init_local_path()  # Tune's results ask for it, also of what never began
             inner.stop_trial(trial)  # it is run when the search is resumed

@@ -43,7 +43,8 @@ class SessionSearcher(Searcher):  # type: ignore[misc]  # ray has no types here
         archive: asked for trials whose process died after it had handed them in.
         trials: how many jobs to hand out.
         slots: says how many trials can run at once now.
-        deadline: time.monotonic() after which no new job is handed out.
+        deadline: time.monotonic() after which no new job is handed out; it is put off by as long as
+            the first process takes to start, at most by the time that there is.
         batches: whether several jobs may be carried out in one Tune trial when they are short.
         gpus: that a trial is given.
         max_failures: how often a job is run again whose node, or the way to it, was lost.
@@ -79,6 +80,8 @@ class SessionSearcher(Searcher):  # type: ignore[misc]  # ray has no types here
         self._left = trials
         self.slots = slots
         self._deadline = deadline
+        self._made = time.monotonic()
+        self._began: float | None = None  # when the first process was there
         self._batches = batches
         self._gpus = gpus
         self._max_failures = max_failures
@@ -93,7 +96,22 @@ class SessionSearcher(Searcher):  # type: ignore[misc]  # ray has no types here
     def done(self) -> bool:
         """Whether it ended by itself: all trials are over, or the time is up."""
         over = self._left <= 0 and not self._running and not self._alone
-        return over or time.monotonic() >= self._deadline
+        return over or self.time_is_up()
+
+    @property
+    def starting(self) -> float:
+        """Seconds until the first process was there, which the time that there is leaves out."""
+        began = time.monotonic() if self._began is None else self._began
+        return min(began - self._made, max(self._deadline - self._made, 0.0))
+
+    def time_is_up(self) -> bool:
+        """Whether no new job is handed out, and what runs is stopped."""
+        return time.monotonic() >= self._deadline + self.starting
+
+    def has_place(self, trial_id: str, actor: Any) -> None:
+        """Notes that a process was started for a Tune trial."""
+        self._began = self._began or time.monotonic()
+        self.started[trial_id] = actor
 
     @property
     def waiting(self) -> int:
@@ -115,7 +133,7 @@ class SessionSearcher(Searcher):  # type: ignore[misc]  # ray has no types here
         return 2 * max(slots, 1) if short else slots + 1
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self.error or time.monotonic() >= self._deadline:
+        if self.error or self.time_is_up():
             return str(Searcher.FINISHED)
         if self._alone:
             return self._handed_out(trial_id, [self._alone.popleft()], 1.0)
@@ -270,7 +288,7 @@ class Places(Callback):  # type: ignore[misc]  # ray has no types here
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         del iteration, trials, info
-        self._searcher.started[trial.trial_id] = trial.temporary_state.ray_actor
+        self._searcher.has_place(trial.trial_id, trial.temporary_state.ray_actor)
 
     def _error_of(self, trial_id: str) -> str:
         """What a trial's process raised outside of an evaluation, or as it began; '' if it died."""
