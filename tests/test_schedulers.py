@@ -234,6 +234,7 @@ def test_each_ends_and_resumes_through_tune(name, objectives, tmp_path):
         strategy="random",
         scheduler=name,
         trials=12,
+        explanation_level="brief",
         run=tmp_path / "run",
     )
     assert sorted(first.trials["number"]) == list(range(12))

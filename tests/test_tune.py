@@ -38,7 +38,9 @@ def cluster():
 
 
 def search(tmp_path, **options):
-    options = {"evaluator": score, "run": tmp_path / "run", "trials": 12, **options}
+    """Of one part: each part of a search starts processes of its own, which takes seconds."""
+    given = {"evaluator": score, "run": tmp_path / "run", "trials": 12}
+    options = given | {"explanation_level": "brief"} | options
     problem = {"objectives": ["accuracy:max", "params:min"]}
     return raynas.search(problem, space=CELL, **options)
 
@@ -121,7 +123,7 @@ def test_what_a_failed_trial_printed_is_kept(cluster, tmp_path):
 
 
 def test_trials_run_in_parallel_and_all_are_kept(cluster, tmp_path):
-    result = search(tmp_path, trials=30)
+    result = search(tmp_path, trials=30, explanation_level="standard")
     assert sorted(result.trials["number"]) == list(range(30))
     assert set(result.trials["status"]) == {"finished"}
     assert len(result.proposals) == 30
@@ -147,7 +149,7 @@ def test_whatever_a_trial_does_the_search_goes_on(cluster, tmp_path):
 
 
 def test_designs_that_are_behind_are_stopped_early(cluster, tmp_path):
-    result = search(tmp_path, evaluator=Slow(), trials=24, explanation_level="brief")
+    result = search(tmp_path, evaluator=Slow(), trials=24)
     counts = result.trials["status"].value_counts()
     assert counts["stopped_early"] >= 4  # how many depends on which results come first
     assert counts["finished"] >= 2
@@ -164,6 +166,7 @@ def test_one_objective_uses_rays_own_halving(cluster, tmp_path):
         evaluator=Slow(),
         strategy="random",
         trials=16,
+        explanation_level="brief",
         run=tmp_path / "run",
     )
     assert set(result.trials["status"]) == {"finished", "stopped_early"}
@@ -207,7 +210,7 @@ def test_the_controller_is_an_actor_that_may_die(cluster, tmp_path):
     from raynas.tune import archive_actor
     from raynas.tune.controller_actor import DUMP, RemoteStrategy
 
-    result = search(tmp_path, strategy="reinforce", trials=60, explanation_level="brief")
+    result = search(tmp_path, strategy="reinforce", trials=60)
     assert len(result.trials) == 60
     drawn = result.proposals[result.proposals["kind"] == "policy"]
     assert len(drawn) > 30
@@ -237,7 +240,7 @@ def test_what_was_sent_to_a_controller_is_learned_before_its_archive_closes(clus
     from raynas.tune import archive_actor
     from raynas.tune.controller_actor import DUMP, EVERY, RemoteStrategy, dump_of, settle
 
-    search(tmp_path, strategy="random", trials=4, explanation_level="brief", driver="local")
+    search(tmp_path, strategy="random", trials=4, driver="local")
     archive = archive_actor.start(tmp_path / "run")
     narrow = CELL.narrow(pins={"width": 32})
     started = partial(make, "reinforce", narrow, (Objective.parse("accuracy:max"),))
