@@ -35,6 +35,20 @@ layer 2", "keep layer 0", "more accurate". It is shown back, and acts with the n
 AHEAD = "Acts with the next proposal (refine); undo takes it back."
 
 
+class OnceEach(yaml.SafeLoader):
+    """A safe loader that refuses a key that stands twice, of which YAML's would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            text = yaml.serialize(key)
+            if text in seen:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"in line {line}, {key.value} stands for the second time")
+            seen.add(text)
+        return super().construct_mapping(node, deep)
+
+
 def feedback_of(a: argparse.Namespace) -> str | Mapping[str, Any]:
     """What was said with --say, or stands in the file of --feedback.
 
@@ -44,7 +58,7 @@ def feedback_of(a: argparse.Namespace) -> str | Mapping[str, Any]:
     if a.say is not None:
         return str(a.say)
     try:
-        found = yaml.safe_load(Path(a.feedback).read_text())
+        found = yaml.load(Path(a.feedback).read_text(), OnceEach)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         cause = str(error).splitlines()[0]
         raise UserError(f"--feedback {a.feedback}: expected a file of YAML; {cause}.") from None

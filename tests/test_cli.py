@@ -117,3 +117,11 @@ def test_a_wrong_command_line_exits_with_2(arguments, capsys):
 def test_an_existing_run_is_not_overwritten(run, capsys):
     assert main(["search", "--run", run]) == 1
     assert "exists already" in capsys.readouterr().err
+
+
+def test_a_key_that_stands_twice_in_feedback_is_not_read_as_its_last(tmp_path, capsys):
+    said = tmp_path / "said.yaml"
+    said.write_text("layer_1: {kernel_size: 5}\nlayer_2: {}\nlayer_1: {filter_size: 32}\n")
+    assert main(["search", "--feedback", str(said), "--run", str(tmp_path / "run")]) == 1
+    assert "in line 3, layer_1 stands for the second time" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
