@@ -36,7 +36,7 @@ from raynas.problem import Problem
 from raynas.recipe import Recipe, with_training
 from raynas.result import LEVELS, SearchResult, busy_seconds, load
 from raynas.run import Part, RunInfo, as_kept, exists
-from raynas.running import carry_on
+from raynas.running import carry_on, further
 from raynas.screening import Screen, screening
 from raynas.session import Evaluator
 from raynas.space import Space
@@ -143,7 +143,9 @@ def search(
             yet make an autoscaler start nodes. None follows the nodes that are there.
         address: of a Ray cluster; None starts Ray in this machine.
         driver: `tune` runs trials in parallel on Ray, `local` one after another in this process.
-        display: shows progress.
+        display: shows progress: `raynas.progress.Display(rich.console.Console())` as the command
+            line does, `raynas.json_progress.JsonLines(sys.stdout)` to machines, or an object of
+            your own with their four methods. None shows nothing.
 
     Raises:
         UserError: something asked for does not exist or cannot be done; the message says what to
@@ -252,12 +254,13 @@ def resume(
     space: Space | Callable[..., Any] | str | None = None,
     evaluator: Evaluator | Function | None = None,
     trials: int | None = None,
+    more: int | None = None,
     time_budget_hours: float | None = None,
     max_concurrent: int | None = None,
     address: str | None = None,
     display: Display | None = None,
 ) -> SearchResult:
-    """Goes on with a search that was interrupted, ran out of its budget, or was killed.
+    """Goes on with a search that was interrupted or killed, or is done and is to go further.
 
     Finished trials are kept; what was running is run again under its old number.
 
@@ -265,17 +268,29 @@ def resume(
         run: the run's folder.
         dataset, space, evaluator: again, if they were your own objects, which a run does not keep.
         trials: how many designs in all (those evaluated count); None keeps the old number.
+        more: how many further designs, instead, however long they take unless a time is given;
+            what the search buys to make sure of its findings is part of them.
         time_budget_hours: from now; None takes what is left of the old budget.
         max_concurrent: as for `search`; None keeps what was said then.
+        display: as for `search`.
 
     Raises:
         ArchiveError: there is no such run, or it is being written now.
         UserError: nothing is left of its budgets and no new one is given.
     """
+    if more is not None:
+        if trials is not None:
+            raise UserError("expected trials (in all) or more (further ones); got both: give one.")
+        if more < 1:
+            raise UserError(f"more: expected how many further designs, 1 or more; got {more!r}.")
     folder = place(run)
     info, judge, past = opened(folder, "resume", dataset, space, evaluator)
     if max_concurrent is not None:
         info = replace(info, settings={**info.settings, "max_concurrent": max_concurrent})
+    if more is not None:
+        seconds = None if time_budget_hours is None else time_budget_hours * 3600
+        wanted = further(folder, info, more, seconds)
+        return carry_on(folder, info, judge, wanted, seconds, address, display, new=False)
     part = Part.read(folder)
     wanted = trials or (part.trials if part else None) or info.settings["trials"]
     used = info.screening is None and _evaluated(past) >= wanted
@@ -287,7 +302,7 @@ def resume(
     if used or (seconds is not None and seconds <= 0):
         raise UserError(
             f"{run} has used its budget ({_evaluated(past)} designs, {busy_seconds(past):.0f} s). "
-            "Give more: --trials (in all) or --time-budget (from now)."
+            "Give more: --trials +50, say, or --time-budget (from now)."
         )
     return carry_on(folder, info, judge, wanted, seconds, address, display, new=False)
 

@@ -294,9 +294,11 @@ def budget(command: argparse.ArgumentParser, resumed: bool) -> None:
     group = command.add_argument_group("budget")
     group.add_argument(
         "--trials",
-        type=positive,
-        metavar="N",
-        help="designs in all, those that are done included" if resumed else "designs to evaluate",
+        type=_extent if resumed else positive,
+        metavar="N|+N" if resumed else "N",
+        help="designs in all, those that are done included; +N: so many more than those"
+        if resumed
+        else "designs to evaluate",
     )
     group.add_argument(
         "--time-budget",
@@ -305,6 +307,28 @@ def budget(command: argparse.ArgumentParser, resumed: bool) -> None:
         help="such as 90s, 10m or 2h"
         + (", from now" if resumed else "; default: 90s without --trials"),
     )
+
+
+def shown(command: argparse.ArgumentParser) -> None:
+    """How a command that searches shows how far it is."""
+    group = command.add_argument_group("what is shown").add_mutually_exclusive_group()
+    group.add_argument(
+        "--progress",
+        choices=("table", "json"),
+        default="table",
+        help="table: live in a terminal, a line every 15 s elsewhere; json: one JSON object a "
+        "line, for machines, and nothing else on the standard output; default: table",
+    )
+    group.add_argument(
+        "--quiet",
+        action="store_true",
+        help="print the run's folder at the end, and nothing else but errors and warnings",
+    )
+
+
+def _extent(text: str) -> dict[str, int]:
+    """How far a search is to go: arguments of `raynas.api.resume`."""
+    return {"more" if text.startswith("+") else "trials": positive(text.removeprefix("+"))}
 
 
 def seconds(text: str) -> float:

@@ -17,6 +17,7 @@ HOMES = {  # commands that answer at once, as they do without most of what other
     "status": "raynas.status_command",
     "trial": "raynas.trial_command",
     "doctor": "raynas.doctor_command",
+    "stop": "raynas.stop_command",
 }
 
 
@@ -49,8 +50,9 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(command=name)
         return command
 
-    arguments.search(add("search", "search designs, train them, explain the best"))
-    resume = add("resume", "go on with a search that was interrupted or killed")
+    search = add("search", "search designs, train them, explain the best")
+    arguments.search(search)
+    resume = add("resume", "go on with a search that was interrupted or killed, or is done")
     resume.add_argument("run_folder", metavar="RUN")
     arguments.budget(resume, resumed=True)
     arguments.concurrent(resume)
@@ -67,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     arguments.search(
         add("design", "a design session: proposals, and what you say of them, by turns")
     )
+    stop = add("stop", "ask a search to finish what runs and then to end, from any shell")
+    stop.add_argument("run_folder", metavar="RUN")
     status = add("status", "how far a search is, also while it runs")
     status.add_argument("run_folder", metavar="RUN")
     form = status.add_mutually_exclusive_group()
@@ -96,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("run_folder", metavar="RUN")
     audit.add_argument("--trials", type=positive, default=10, help="claims to test; default: 10")
     audit.add_argument("--address", help="of a Ray cluster to join")
+    for command in (search, resume, more, audit):
+        arguments.shown(command)
     report = add("report", "write the run's HTML report anew")
     report.add_argument("run_folder", metavar="RUN")
     for command in (explain, audit, report, more):

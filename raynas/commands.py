@@ -24,6 +24,7 @@ from raynas.errors import UserError
 from raynas.explain_command import explain
 from raynas.explanation.sentences import value
 from raynas.files import place
+from raynas.json_progress import JsonLines, Silent, display_of
 from raynas.latency_commands import latency
 from raynas.objective import COSTS
 from raynas.overview import causes, counts
@@ -41,10 +42,11 @@ DEFAULT_BUDGET = 90.0  # seconds of a search when neither trials nor a time are 
 
 def search(a: argparse.Namespace) -> int:
     console = Console(markup=False)
-    return _close(console, _searched(a, console))
+    display = display_of(a, console)
+    return _close(console, _searched(a, display), display)
 
 
-def _searched(a: argparse.Namespace, console: Console) -> SearchResult:
+def _searched(a: argparse.Namespace, display: Any) -> SearchResult:
     problem: dict[str, Any] = {"dataset": a.dataset, **_limits(a)}
     if a.objective:
         problem["objectives"] = a.objective
@@ -83,21 +85,24 @@ def _searched(a: argparse.Namespace, console: Console) -> SearchResult:
         max_failures=a.max_failures,
         max_concurrent=a.max_concurrent,
         address=a.address,
-        display=Display(console),
+        display=display,
     )
 
 
 def go_on(a: argparse.Namespace) -> int:
     console = Console(markup=False)
-    result = continued(a, console)
-    return 0 if result is None else _close(console, result)
+    display = display_of(a, console)
+    words = console if isinstance(display, Display) else Console(markup=False, stderr=True)
+    result = continued(a, words, display)
+    return 0 if result is None else _close(console, result, display)
 
 
 def design(a: argparse.Namespace) -> int:
     console = Console(markup=False)
     trials = a.trials or (None if a.time_budget else PART)
     if a.run is None or not place(a.run).exists():
-        found = _searched(argparse.Namespace(**{**vars(a), "trials": trials}), console)
+        given = argparse.Namespace(**{**vars(a), "trials": trials})
+        found = _searched(given, Display(console))
         a.run = found.path
     session = CollaborativeDesignSession.open(
         a.run,
@@ -112,23 +117,32 @@ def design(a: argparse.Namespace) -> int:
 
 def resume(a: argparse.Namespace) -> int:
     console = Console(markup=False)
+    display = display_of(a, console)
     result = api.resume(
         a.run_folder,
-        trials=a.trials,
+        **(a.trials or {}),
         time_budget_hours=None if a.time_budget is None else a.time_budget / 3600,
         max_concurrent=a.max_concurrent,
         address=a.address,
-        display=Display(console),
+        display=display,
     )
-    return _close(console, result)
+    return _close(console, result, display)
 
 
-def _close(console: Console, result: SearchResult) -> int:
+def _close(console: Console, result: SearchResult, display: Any) -> int:
     """What a search ends with: the front, the claims, the places. Returns the exit code."""
     _print_notes(result)
+    front = result.front()
+    if isinstance(display, JsonLines | Silent):
+        if isinstance(display, JsonLines):
+            display.end(result)
+        else:
+            print(result.path)
+        if not len(front):
+            print(f"raynas: {result.why_no_front()}", file=sys.stderr)
+        return 130 if result.interrupted else 0 if len(front) else 1
     if result.ended_because:
         console.print(f"The search ended early: {result.ended_because}\n", highlight=False)
-    front = result.front()
     trials = result.trials
     console.print(counted(*counts(trials, result.info), result.info), highlight=False)
     if len(front):
@@ -145,6 +159,9 @@ def _close(console: Console, result: SearchResult) -> int:
     if result.interrupted:
         console.print(f"Interrupted. To go on: raynas resume {result.path}", highlight=False)
         return 130
+    if not result.ended_because:
+        more = f"raynas resume {result.path} --trials +50"
+        console.print(f"more   {more}", highlight=False, soft_wrap=True)
     return 0 if len(front) else 1
 
 

@@ -17,8 +17,8 @@ from raynas.feedback import Interpreter, Understood
 from raynas.files import place
 from raynas.report import write_report
 from raynas.result import SearchResult, load
-from raynas.run import Part, RunInfo
-from raynas.running import carry_on
+from raynas.run import RunInfo
+from raynas.running import carry_on, further
 from raynas.session import Evaluator
 
 if TYPE_CHECKING:
@@ -152,19 +152,12 @@ def go_on(
         trials, time_budget_hours: how much further; None is what the search had itself.
     """
     info, judge = own.opened(folder, "continue_with_feedback")
-    past = load(folder).trials
-    counted = past["status"] != "infeasible"
-    if info.screening is not None:
-        counted &= past["purpose"] == "search"
-    before = int(counted.sum())
-    wanted = before + (trials or info.settings["trials"])
     seconds = info.settings["seconds"]
     if time_budget_hours is not None:
         seconds = time_budget_hours * 3600
     elif trials is not None:
         seconds = None
-    first = int(max((*past["number"], *load(folder).proposals["number"]), default=-1)) + 1
-    Part(first, before, wanted, seconds).write(folder)
+    wanted = further(folder, info, trials or info.settings["trials"], seconds)
     return carry_on(folder, info, judge, wanted, seconds, address, display, new=False)
 
 

@@ -17,7 +17,6 @@ from raynas.architecture import parse_option
 from raynas.design_session import CollaborativeDesignSession
 from raynas.errors import UserError
 from raynas.files import place
-from raynas.progress import Display
 from raynas.result import SearchResult
 
 HELP = """\
@@ -70,7 +69,7 @@ def feedback_of(a: argparse.Namespace) -> str | Mapping[str, Any]:
     return found
 
 
-def continued(a: argparse.Namespace, console: Console) -> SearchResult | None:
+def continued(a: argparse.Namespace, console: Console, display: Any) -> SearchResult | None:
     """Goes on with a run by what was said; None if nothing was changed."""
     done = True
 
@@ -88,7 +87,7 @@ def continued(a: argparse.Namespace, console: Console) -> SearchResult | None:
         confirm=confirm,
         space=a.space,
         address=a.address,
-        display=Display(console),
+        display=display,
     )
     if not done:
         console.print("Nothing was changed.", highlight=False)

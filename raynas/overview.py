@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from raynas.columns import Columns, busy_seconds
 from raynas.front import front_of
 from raynas.remote import StoreError
 from raynas.run import RunInfo
+from raynas.standing import blanked
 from raynas.watching import NOW, RATE, STALE
 
 SCORED = "designs scored"  # how they are called that were not trained alone
@@ -141,7 +141,7 @@ def causes(rows: pd.DataFrame) -> list[Cause]:
     if not len(rows):
         return []
     lines = rows["error"].fillna("no message").str.strip().str.split("\n", n=1).str[0]
-    alike = {line: _blanked(line) for line in lines.unique()}
+    alike = {line: blanked(line) for line in lines.unique()}
     grouped = rows["number"].groupby(lines.map(alike)).agg(["size", "max"])
     grouped = grouped.sort_values(["size", "max"], ascending=False)
     return [Cause(str(t), int(n), int(last)) for t, n, last in grouped.itertuples()]
@@ -248,9 +248,3 @@ def _predicted(proposals: pa.Table, trials: pa.Table, info: RunInfo) -> pd.DataF
 def _loss(front: pd.DataFrame, objective: Any) -> pd.Series:
     losses: pd.Series = objective.loss(1.0) * front[f"m.{objective.name}"].astype(float)
     return losses
-
-
-def _blanked(line: str) -> str:
-    """A line of an error without what differs between trials that failed alike."""
-    line = re.sub(r"\b0x[0-9a-fA-F]+\b", "N", line)
-    return re.sub(r"-?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?", "N", line)

@@ -21,20 +21,27 @@ from raynas.explanation.predictions import line
 from raynas.explanation.sentences import value
 from raynas.explanation.wording import duration
 from raynas.session import Session
+from raynas.standing import Standing, sparkline
 from raynas.strategies.forecast import surprise
 from raynas.trial import Trial
 from raynas.watching import done_in
 
 PLACES: Mapping[str, Any] = {"nodes": (), "gone": 0, "waiting": 0}  # of `Session.around`
 LINE_SECONDS = 15.0  # between lines where there is no terminal
+CAUSES = 3  # of failures that are shown
+WORDS = {"stopped_early": "stopped early", "infeasible": "over a limit"}
 
 
 class Display:
-    """Shows how far a search is: trials done and running, the best so far, the time left."""
+    """Shows how far a search is: a live table in a terminal, a line now and then elsewhere.
+
+    Trials by how they ended, causes of failures, the best per objective, the front and its
+    hypervolume over time (`raynas.standing` says of which box), pace, time left, nodes.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._best: Trial | None = None
+        self._standing = Standing(())
         self._predicted: list[tuple[float, float, bool]] = []  # mean, reading, whether it held
 
     @contextmanager
@@ -48,8 +55,12 @@ class Display:
         """
         if title:
             self.say(title)
-        self._session, self._deadline, self._best = session, deadline, None
+        self._session, self._deadline = session, deadline
         self._predicted.clear()
+        if self._standing.objectives != tuple(session.objectives):
+            self._standing = Standing(session.objectives, session.constraints)
+        for trial in session.past:
+            self._standing.tell(trial)
         self._started, self._before = time.monotonic(), done_in(session)
         self._all = self._before + trials
         session.observe = self._learn
@@ -62,7 +73,7 @@ class Display:
             ):
                 yield
         else:
-            with _repeating(lambda: print(self._line(), flush=True)):
+            with repeating(lambda: print(self._line(), flush=True), LINE_SECONDS):
                 yield
 
     def begin(self, folder: Path, notes: Sequence[str], new: bool) -> None:
@@ -104,43 +115,89 @@ class Display:
             yield progress
 
     def _learn(self, trial: Trial) -> None:
+        self._standing.tell(trial)
         first = self._session.objectives[0]
         if trial.status != "finished":
             return
         if trial.reason and (way := surprise(trial, first)) is not None:
             reading = trial.metrics[first.name]
             self._predicted.append((trial.reason.scores["mean"], reading, way == 0))
-        if self._best is None or first.loss(trial.metrics[first.name]) < first.loss(
-            self._best.metrics[first.name]
-        ):
-            self._best = trial
 
     def _render(self) -> Group:
-        share = self._share()
-        table = Table.grid(padding=(0, 2))
-        table.add_row(
-            ProgressBar(total=1.0, completed=share, width=40), Text(f"{100 * share:3.0f} %")
+        share, standing = self._share(), self._standing
+        standing.settle()
+        bar = Table.grid(padding=(0, 2))
+        bar.add_row(
+            ProgressBar(total=1.0, completed=share, width=40),
+            Text(f"{100 * share:3.0f} %"),
+            Text(self._left()),
         )
-        return Group(table, Text(self._line()))
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim")
+        table.add_column()
+        pace = self._pace()
+        table.add_row("trials", Text(", ".join([*self._counts(), *pace])))
+        causes = sorted(standing.causes.items(), key=lambda c: c[1], reverse=True)
+        for i, (cause, (count, last)) in enumerate(causes[:CAUSES]):
+            said = Text(f"{count} x {cause}")
+            said.truncate(max(self._console.width - 36, 20), overflow="ellipsis")
+            table.add_row("" if i else "failures", said.append(f" (such as trial {last})"))
+        for i, text in enumerate(self._bests()):
+            table.add_row("" if i else "best", Text(text))
+        if front := self._front():
+            table.add_row("front", Text(front))
+        if places := self._places().removeprefix(", ").removeprefix("on "):
+            table.add_row("nodes", Text(places))
+        if foreseen := self._foreseen().removeprefix("; "):
+            table.add_row("predictions", Text(foreseen))
+        return Group(bar, table)
 
-    def _line(self) -> str:
-        counts = self._session.learned
-        words = {"stopped_early": "stopped early", "infeasible": "over a limit"}
-        parts = [f"{n} {words.get(s, s)}" for s, n in sorted(counts.items()) if n]
-        running, places = len(self._session.running), self._places()
-        best = ""
-        if self._best:
-            metrics = self._best.metrics
-            readings = [
-                f"{o.name} {value(metrics[o.name], o.name)}" for o in self._session.objectives
-            ]
-            best = f"; best so far: trial {self._best.number} with {', '.join(readings)}"
-        done, far = done_in(self._session), ""
+    def _counts(self) -> list[str]:
+        counts, running = dict(self._session.learned), len(self._session.running)
+        ended = sorted(counts.items(), key=lambda c: (c[0] != "finished", c[0]))
+        parts = [f"{n:,} {WORDS.get(s, s)}" for s, n in ended if n]
+        far = ""
         if len(self._session.epochs) == 1 and running == 1:
             far = f" (epoch {next(iter(self._session.epochs.values()))})"
+        ending = ", which finish: it was asked to stop" if self._session.stopping else ""
+        return [*parts, f"{running} running{far}{ending}"]
+
+    def _pace(self) -> list[str]:
+        rate = self._session.around.get("rate")
+        return [f"{60 * rate:,.3g} a minute"] if rate else []
+
+    def _bests(self) -> list[str]:
+        """Per objective the best trial, with all its readings; each trial once."""
+        standing, told = self._standing, []
+        for objective, trial in zip(standing.objectives, standing.best, strict=False):
+            readings = [
+                f"{o.name} {value(trial.metrics[o.name], o.name)}" for o in standing.objectives
+            ]
+            told.append(f"{objective.name}: trial {trial.number} with {', '.join(readings)}")
+        return told
+
+    def _front(self) -> str:
+        """How many designs stand on the front, and how its hypervolume grew."""
+        standing = self._standing
+        if not standing.front:
+            return ""
+        many = len(standing.front)
+        said = f"{many} design{'s' if many != 1 else ''}"
+        if (now := standing.hypervolume) is not None:
+            said += f", hypervolume {sparkline(standing.curve())} {now:.3f}"
+        return said
+
+    def _line(self) -> str:
+        self._standing.settle()
+        done, best = done_in(self._session), ""
+        *counts, running = self._counts()
+        if bests := self._bests():
+            best = f"; best so far: {bests[0].partition(': ')[2]}"
+            best += f"; front of {len(self._standing.front)}" if len(bests) > 1 else ""
+        pace = "".join(f", {p}" for p in self._pace())
         return (
             f"{done} trial{'s' if done != 1 else ''} done"
-            f"{' (' + ', '.join(parts) + ')' if parts else ''}, {running} running{far}{places}"
+            f"{' (' + ', '.join(counts) + ')' if counts else ''}, {running}{pace}{self._places()}"
             f"{best}{self._foreseen()}; {self._left()}"
         )
 
@@ -183,11 +240,12 @@ class Display:
 
 
 @contextmanager
-def _repeating(say: Callable[[], None]) -> Iterator[None]:
+def repeating(say: Callable[[], None], every: float) -> Iterator[None]:
+    """Calls something every so many seconds, in a thread."""
     stop = threading.Event()
 
     def repeat() -> None:
-        while not stop.wait(LINE_SECONDS):
+        while not stop.wait(every):
             say()
 
     thread = threading.Thread(target=repeat, daemon=True)

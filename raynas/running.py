@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raynas import targets, turns, warm_start, watching
+from raynas import tables, targets, turns, warm_start, watching
 from raynas.archive import Archive
 from raynas.directives import Turn
 from raynas.errors import UserError
@@ -24,7 +24,7 @@ from raynas.filling import fill_costs
 from raynas.measured import measure_front
 from raynas.report import write_report
 from raynas.result import SearchResult
-from raynas.run import RunInfo
+from raynas.run import Part, RunInfo, read
 from raynas.session import Context, Evaluator, Session, describe, run_local
 from raynas.space import Space
 from raynas.stages import Parts
@@ -95,12 +95,15 @@ def carry_on(
             driver.disconnect()
             raise
     ended, interrupted, any_left = "", False, False
+    watching.ended(folder)  # a wish to stop that came when nothing ran is none now
     limit = np.inf if seconds is None else seconds
     try:
         with watching.Watch(archive, folder, driver.around) as watch:
             given = (folder, info, evaluator, archive, driver, trials, limit, audit, final)
             for stage in Parts(*given):
                 any_left = True
+                if watch.stopping:
+                    break
                 part = (stage.session, stage.trials, stage.deadline, stage.title)
                 watch.at(*part)
                 showing: AbstractContextManager[Any] = nullcontext()
@@ -108,6 +111,9 @@ def carry_on(
                     showing = display.showing(*part)
                 with showing:
                     ended = stage.run(driver, archive) or ended
+            if watch.stopping:
+                command = "audit" if audit else "resume"
+                ended = f"it was asked to stop. To go on: raynas {command} {folder}"
     except KeyboardInterrupt:
         interrupted = True
     except BaseException:
@@ -125,7 +131,7 @@ def carry_on(
         )
     if not any_left and not interrupted:
         raise UserError(
-            f"{folder} has evaluated its {trials} designs. Give more: --trials (in all)."
+            f"{folder} has evaluated its {trials} designs. Give more: --trials +50, say."
         )
     result = SearchResult(folder, info.space, interrupted, ended, evaluator)
     try:
@@ -138,6 +144,23 @@ def carry_on(
         result.notes.append(f"no report: {why} `raynas report {folder}` tries again.")
     watching.ended(folder)
     return result
+
+
+def further(folder: Path, info: RunInfo, more: int, seconds: float | None) -> int:
+    """Begins a part of the run that is so many designs longer than what there is.
+
+    Returns:
+        How many designs there may then be in all.
+    """
+    contents = read(folder, info.space)
+    past = tables.frame(contents.trials)
+    counted = past["status"] != "infeasible"
+    if info.screening is not None:
+        counted &= past["purpose"] == "search"
+    before = int(counted.sum())
+    numbers = [*contents.trials["number"].to_pylist(), *contents.proposals["number"].to_pylist()]
+    Part(max(numbers, default=-1) + 1, before, before + more, seconds).write(folder)
+    return before + more
 
 
 def _measured(

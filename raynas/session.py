@@ -126,6 +126,7 @@ class Session:
             strategy is not told of those, and such jobs are not handed out again.
         tell_all: whether the strategy is told of those as well, because it can learn from them.
         around: what is known of the machines that it runs on now (`raynas.watching`).
+        stopping: whether somebody asked it to end: no further job is handed out, what runs ends.
     """
 
     space: Space
@@ -144,6 +145,7 @@ class Session:
     running: dict[int, Job] = field(default_factory=dict)
     epochs: dict[int, int] = field(default_factory=dict)
     around: Mapping[str, Any] = field(default_factory=dict)
+    stopping: bool = False
     _next: int = 0
     _unfinished: deque[Job] = field(default_factory=deque)
     _again: set[int] = field(default_factory=set)  # numbers that were handed out before
@@ -407,7 +409,8 @@ def run_local(
 ) -> str:
     """Carries out up to `trials` jobs one after another in this process.
 
-    An interrupt loses only the job that is running; `deadline` (time.monotonic) stops it early.
+    An interrupt loses only the job that is running; `deadline` (time.monotonic) stops it early;
+    `session.stopping` lets it finish.
 
     Returns:
         Why it ended before all trials were handed out; '' if it did not.
@@ -416,7 +419,7 @@ def run_local(
         NoFeasibleDesign, SpaceExhausted: before there was any trial with readings.
     """
     for _ in range(trials):
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= deadline or session.stopping:
             break
         try:
             job = session.ask()

@@ -94,9 +94,10 @@ class SessionSearcher(Searcher):  # type: ignore[misc]  # ray has no types here
 
     @property
     def done(self) -> bool:
-        """Whether it ended by itself: all trials are over, or the time is up."""
-        over = self._left <= 0 and not self._running and not self._alone
-        return over or self.time_is_up()
+        """Whether it ended as it should: all trials are over, those that ran when it was asked to
+        stop, or the time is up."""
+        none_left = self._session.stopping or (self._left <= 0 and not self._alone)
+        return (none_left and not self._running) or self.time_is_up()
 
     @property
     def starting(self) -> float:
@@ -133,7 +134,7 @@ class SessionSearcher(Searcher):  # type: ignore[misc]  # ray has no types here
         return 2 * max(slots, 1) if short else slots + 1
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self.error or self.time_is_up():
+        if self.error or self.time_is_up() or self._session.stopping:
             return str(Searcher.FINISHED)
         if self._alone:
             return self._handed_out(trial_id, [self._alone.popleft()], 1.0)
