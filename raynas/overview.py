@@ -20,10 +20,10 @@ import pyarrow.compute as pc
 from raynas import tables
 from raynas.archive import being_written
 from raynas.columns import Columns, busy_seconds
-from raynas.front import front_of
+from raynas.front import allowed, front_of, not_for_front
 from raynas.remote import StoreError
 from raynas.run import RunInfo
-from raynas.standing import blanked
+from raynas.standing import blanked, grown
 from raynas.watching import NOW, RATE, STALE
 
 SCORED = "designs scored"  # how they are called that were not trained alone
@@ -61,6 +61,8 @@ class Overview:
         overall: trials per second of `busy`; of those scored, where designs are scored.
         left: seconds until it ends, as far as can be told; None if that cannot be told.
         best: one row of the front per objective, in the order of the objectives.
+        hypervolume: of the front, after so many shares of the trials (`raynas.standing.grown`); the
+            last is now. Empty before ten readings, and with one objective.
         failures, refused: by cause, the most frequent first.
         read: the readings of trials of which something was predicted: number, mean, low, high,
             read (in the searched objective).
@@ -77,6 +79,7 @@ class Overview:
     left: float | None
     front: pd.DataFrame
     best: Sequence[pd.Series]
+    hypervolume: Sequence[float]
     failures: Sequence[Cause]
     refused: Sequence[Cause]
     read: pd.DataFrame
@@ -108,6 +111,7 @@ def overview(run: Columns) -> Overview:
         left=_left(now, pace),
         front=front,
         best=shown,
+        hypervolume=_hypervolume(rows, run.info),
         failures=causes(rows[rows["status"].isin(["failed", "lost"])]),
         refused=causes(rows[rows["status"] == "infeasible"]),
         read=_predicted(proposals, trials, run.info),
@@ -166,6 +170,7 @@ def plain(data: Overview, run: object) -> dict[str, Any]:
         "seconds_left": data.left,
         "best": {o.name: design(row) for o, row in best},
         "front": [int(n) for n in data.front["number"]],
+        "hypervolume": data.hypervolume[-1] if data.hypervolume else None,
         "failures": [vars(c) for c in data.failures],
         "refused": [vars(c) for c in data.refused],
         "now": dict(data.now) or None,
@@ -207,6 +212,15 @@ def _sound(name: str, value: Any) -> bool:
             for what in ("cpus", "gpus")
         )
     return isinstance(value, str)
+
+
+def _hypervolume(rows: pd.DataFrame, info: RunInfo) -> list[float]:
+    names = [f"m.{o.name}" for o in info.objectives]
+    if not set(names) <= set(rows.columns):
+        return []
+    rows = rows[(rows["status"] == "finished") & ~rows["purpose"].isin(not_for_front(info))]
+    rows = allowed(rows, info).dropna(subset=names).sort_values("started_at")
+    return grown(np.column_stack([_loss(rows, o).to_numpy() for o in info.objectives]))
 
 
 def _recent(rows: pd.DataFrame) -> float:

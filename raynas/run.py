@@ -202,7 +202,7 @@ class Part:
 
     @classmethod
     def read(cls, run: Path) -> Part | None:
-        """The last one; None if the run was never continued by feedback."""
+        """The last one; None if the run never went further than it was asked to at first."""
         path = run / PART
         return cls(**json.loads(path.read_text())) if path.exists() else None
 

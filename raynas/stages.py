@@ -135,7 +135,7 @@ class Parts:
             in_time = time.monotonic() < self._by(ends[name])
             if in_time and (order := self._buyer(plan).order(name)) is not None:
                 yield self._bought(order, self._by(ends[name]))
-        left = self.trials - self.sessions.ledger.spent() if said else 0
+        left = self.trials - self.sessions.ledger.spent() if said or part.first else 0
         if left > 0 and time.monotonic() < self._by():  # bought before, partly
             stage = self.sessions.searching(self.evaluator, "searching on", self._by())
             yield replace(stage, trials=left)

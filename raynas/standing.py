@@ -137,6 +137,25 @@ class Standing:
         return float(np.prod(self._reference - self._points.min(axis=0)))
 
 
+def grown(points: Array) -> list[float]:
+    """The hypervolume of `Standing` after each of so many shares of readings in their order.
+
+    Args:
+        points: losses `[N, M]` of the trials that may stand on a front.
+    """
+    if len(points) < FIRST or points.shape[1] < 2:
+        return []
+    reference, front, grown = points[:FIRST].max(axis=0), points[:0], []
+    for part in np.array_split(points, min(POINTS, len(points) // FIRST)):
+        front = np.concatenate([front, part])
+        front = front[pareto_front(front)]
+        if points.shape[1] > 2 and len(front) > DESIGNS:
+            return []
+        grown.append(hypervolume(front, reference))
+    box = float(np.prod(reference - front.min(axis=0)))
+    return [value / box for value in grown] if box > 0 else []
+
+
 def sparkline(values: Sequence[float]) -> str:
     """Values as a row of bars, from the least to the most of them."""
     if not values:

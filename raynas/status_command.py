@@ -22,6 +22,7 @@ from raynas.files import place
 from raynas.overview import SCORED, Cause, Overview, overview, plain
 from raynas.remote import Remote
 from raynas.run import RunInfo
+from raynas.standing import sparkline
 
 EVERY, SELDOM = 2.0, 15.0  # seconds between two looks: at a folder, and at a store or for a file
 LISTED = 12  # running trials that are named
@@ -180,7 +181,11 @@ def _machines(now: Mapping[str, Any]) -> list[str]:
 
 
 def _paces(data: Overview) -> str:
-    said = [] if data.pace is None else [f"{data.pace:.3g} trials/s in the last minute"]
+    if data.pace is None:
+        said = []
+    else:
+        many = f"{60 * data.pace:,.3g} a minute"
+        said = [f"{data.pace:.3g} trials/s in the last minute ({many})"]
     said += [] if data.overall is None else [f"{data.overall:.3g} overall"]
     return f"pace: {', '.join(said)}" if said else ""
 
@@ -196,7 +201,12 @@ def _best(data: Overview) -> list[str]:
         what = "best so far" if not told else f"best {objective.name}"
         said += [f"{what}: trial {number} with {readings}"] if number not in told else []
         told.add(number)
-    return [*said, f"front: {plural(len(data.front), 'design')}"] if said else []
+    if not said:
+        return []
+    front = f"front: {plural(len(data.front), 'design')}"
+    if data.hypervolume:
+        front += f", hypervolume {sparkline(data.hypervolume)} {data.hypervolume[-1]:.3f}"
+    return [*said, front]
 
 
 def _predicted(read: pd.DataFrame) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import threading
 from types import SimpleNamespace
 
@@ -281,3 +282,46 @@ def test_a_silent_display():
         progress(1, 2)
     silent.say("a note")
     assert out.getvalue() == ""
+
+
+def test_what_ray_says_is_kept_in_a_file(tmp_path, capsys):
+    from ray._private import worker
+
+    from raynas.tune.output import RAY_LOG, ray_apart
+
+    (tmp_path / "log").mkdir()
+    before = worker.print_to_stdstream
+    undo = ray_apart(tmp_path)
+    try:
+        logging.getLogger("ray.tune").warning("this will be deprecated")
+        logging.getLogger("ray.tune.execution.tune_controller").error("Trial task failed")
+        assert not (text := capsys.readouterr()).out + text.err
+        logging.getLogger("ray.core").error("the cluster is gone")
+        data = {"pid": "raylet", "lines": ["a worker died"], "is_err": False}
+        worker.print_to_stdstream(data, ignore_prefix=False)
+        assert not capsys.readouterr().out
+    finally:
+        undo()
+    assert worker.print_to_stdstream is before
+    kept = (tmp_path / RAY_LOG).read_text()
+    for line in ("deprecated", "Trial task failed", "the cluster is gone", "a worker died"):
+        assert line in kept
+
+
+def test_on_ray_what_runs_is_finished_and_nothing_new_is_begun(tmp_path):
+    from raynas.archive import Archive
+    from raynas.strategies import make
+    from raynas.tune.searcher import SessionSearcher
+
+    searched(tmp_path / "run", trials=1)
+    archive = Archive(tmp_path / "run")
+    session = Session(SPACE, make("random", SPACE, BOTH), BOTH, archive, lambda _: {})
+    searcher = SessionSearcher(session, archive, 5, lambda: 2, float("inf"), False, 0.0, 3)
+    job = json.loads(searcher.suggest("a")["jobs"])[0]
+    session.stopping = True
+    assert searcher.suggest("b") == searcher.FINISHED
+    assert not searcher.done
+    ended = {"trials": json.dumps([trial(job["number"]).to_dict()]), "recorded": False}
+    searcher.on_trial_complete("a", ended)
+    assert searcher.done
+    archive.close()

@@ -118,7 +118,7 @@ def test_a_search_that_runs(running, capsys):
         "handed out: 40 (epoch 3), 41; 1 of them waiting for resources",
         "places: 2, at most 5 handed out",
         "2 nodes: head (4 CPUs, head), w1 (8 CPUs and 2 GPUs); 1 lost since it began",
-        "pace: 0.5 trials/s in the last minute, 1 overall",
+        "pace: 0.5 trials/s in the last minute (30 a minute), 1 overall",
         "run again because a process or a node was lost: 4 trials",
         "trouble: the disk of /nfs is full",
         "best so far: trial ",

@@ -26,6 +26,7 @@ from raynas.tune.archive_actor import RemoteArchive
 from raynas.tune.cluster import Cluster
 from raynas.tune.controller_actor import RemoteStrategy, settle
 from raynas.tune.forgetting import Forgetting
+from raynas.tune.output import ray_apart
 from raynas.tune.schedulers import rungs, scheduler
 from raynas.tune.searcher import Places, SessionSearcher
 from raynas.tune.trainable import DesignTrial, Work
@@ -49,8 +50,6 @@ class TuneDriver:
     """
 
     def __init__(self, address: str | None) -> None:
-        for name in ("tune", "execution.tune_controller", "analysis.experiment_analysis"):
-            logging.getLogger(f"ray.tune.{name}").setLevel(logging.CRITICAL)  # the archive tells
         for module in FROM_FILES:  # they travel as a whole
             if sys.modules.get(module.__name__) is module:
                 cloudpickle.register_pickle_by_value(module)
@@ -60,9 +59,11 @@ class TuneDriver:
         self._cluster = Cluster()
         self._searcher: SessionSearcher | None = None
         self.starting = 0.0
+        self._undo: Callable[[], None] = lambda: None
 
     def open(self, folder: Path) -> RemoteArchive:
         """Starts the archive actor of a run, or finds the one that serves it."""
+        self._undo = ray_apart(folder)
         return archive_actor.start(folder)
 
     def strategy(
@@ -210,6 +211,7 @@ class TuneDriver:
 
     def disconnect(self) -> None:
         """Leaves the cluster, or ends the one that was started here."""
+        self._undo()
         if self._ours:
             ray.shutdown()
 
