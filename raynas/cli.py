@@ -17,6 +17,7 @@ HOMES = {  # commands that answer at once, as they do without most of what other
     "status": "raynas.status_command",
     "trial": "raynas.trial_command",
     "doctor": "raynas.doctor_command",
+    "dashboard": "raynas.dashboard_command",
     "stop": "raynas.stop_command",
 }
 
@@ -83,6 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     arguments.doctor(
         add("doctor", "why nothing starts: looks at this machine or a cluster, node by node")
     )
+    board = add("dashboard", "a local page over all runs of a folder, live while they run")
+    board.add_argument("runs_folder", metavar="RUNS_DIR")
+    board.add_argument("--host", default="127.0.0.1", help="where to serve; default: this machine")
+    board.add_argument("--port", type=int, default=8642, help="0 takes a free one; default: 8642")
     front = add("front", "the Pareto front of a run, as a table")
     front.add_argument("run_folder", metavar="RUN")
     explain = add("explain", "why the designs are as they are, with the evidence")

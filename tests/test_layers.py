@@ -13,7 +13,7 @@ OUTSIDE = {  # layer -> what may be imported at the top of a file, from here and
     1: {"igraph", "matplotlib", "optuna", "pandas", "pyarrow", "scipy", "sklearn", "jinja2"},
     2: {"torch", "safetensors"},
     3: {"ray"},
-    4: {"rich", "yaml"},
+    4: {"plotly", "rich", "starlette", "yaml"},
 }
 LAYER = {  # a file or folder of raynas/ -> its layer; a new file fails until someone decides
     "architecture": 0,
@@ -111,6 +111,8 @@ LAYER = {  # a file or folder of raynas/ -> its layer; a new file fails until so
     "catalogue": 4,
     "arguments": 4,
     "cli": 4,
+    "dashboard": 4,
+    "dashboard_command": 4,
     "commands": 4,
     "columns": 1,
     "overview": 1,
