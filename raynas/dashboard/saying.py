@@ -34,6 +34,7 @@ class Sayings:
     def __init__(self) -> None:
         self._waiting: dict[str, tuple[str, str, bool]] = {}
         self._started: dict[str, Started] = {}
+        self._ended: dict[str, dict[str, Any]] = {}
 
     def shown(self, name: str, run: Path, said: str) -> tuple[str, str]:
         """What words mean for a run, and the key that confirms them; nothing is changed.
@@ -93,9 +94,12 @@ class Sayings:
             start_new_session=True,
         )
         self._started[name] = Started(process, printed)
+        self._ended.pop(name, None)
 
     def state(self, name: str) -> dict[str, Any] | None:
         """How the last start of a run stands: `going`, `ended` or `failed` with what it said."""
+        if name in self._ended:
+            return self._ended[name]
         if (started := self._started.get(name)) is None:
             return None
         code = started.process.poll()
@@ -104,4 +108,6 @@ class Sayings:
         size = started.printed.seek(0, 2)
         started.printed.seek(max(size - 2000, 0))
         text = started.printed.read().decode(errors="replace")
-        return {"state": "failed" if code else "ended", "text": text}
+        started.printed.close()
+        self._ended[name] = {"state": "failed" if code else "ended", "text": text}
+        return self._ended[name]
